@@ -1,0 +1,39 @@
+//! Configuration: files in, checked values out.
+//!
+//! `routes.yaml` goes raw file -> check (every fault, with place and hint) -> [`Snapshot`]; the process
+//! reads `conf/forge.yaml` into a [`ProcessConf`] once. Nothing here touches a request.
+
+mod process;
+mod rule;
+mod snapshot;
+
+pub use process::{Bounds, LogFormat, ProcessConf, UpstreamConf};
+pub use rule::{Facts, Rule, Rules};
+pub use snapshot::*;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+/// The one place where control reaches the data plane: the snapshot in force.
+#[derive(Debug)]
+pub struct Live {
+    current: ArcSwap<Snapshot>,
+}
+
+impl Live {
+    /// Starts with this snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self { current: ArcSwap::from_pointee(snapshot) }
+    }
+
+    /// The snapshot in force; a request calls this once.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts another in force; requests in flight keep theirs.
+    pub fn store(&self, snapshot: Snapshot) {
+        self.current.store(Arc::new(snapshot));
+    }
+}

@@ -1,0 +1,387 @@
+//! What routes.yaml says once it is checked: values that cannot be wrong, read by the data plane.
+//!
+//! A request takes one `Arc<Snapshot>` and keeps it to its end; a reload swaps in another.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::rule::Rules;
+use crate::endpoint::EndpointSet;
+
+/// One loaded routes.yaml.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts loads in this process, from 1.
+    pub generation: u64,
+    /// When this file was loaded, in seconds since 1970; `created` of every model.
+    pub loaded_unix: i64,
+    /// In file order.
+    pub providers: Vec<Arc<Provider>>,
+    /// What a client may name.
+    pub models: Models,
+    /// Programmable routing; empty costs nothing.
+    pub rules: Rules,
+    /// By name.
+    pub tiers: HashMap<String, Arc<Tier>>,
+    /// Static keys by the SHA-256 of the key's bytes.
+    pub keys: HashMap<[u8; 32], Arc<Key>>,
+}
+
+/// An upstream service: where it is, how it is spoken to, with which credentials.
+#[derive(Debug)]
+pub struct Provider {
+    /// The name in routes.yaml; a metric label.
+    pub name: String,
+    /// How paths and bodies differ from the plain form.
+    pub flavor: Flavor,
+    /// Where it is reached; at least one.
+    pub origins: Vec<Origin>,
+    /// Its credentials; empty for a provider that wants none.
+    pub keys: Vec<ProviderKey>,
+    /// How a credential is presented.
+    pub auth: Auth,
+    /// Sent with every request, after everything a client sent is sorted out.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The endpoints it serves.
+    pub serves: EndpointSet,
+    /// Paths that differ from the origin's base path plus the endpoint's, e.g. `/v2/rerank`:
+    /// absolute on the origin, without query.
+    pub paths: HashMap<crate::endpoint::Endpoint, String>,
+    /// `api-version` of Azure's deployment paths.
+    pub api_version: Option<String>,
+    /// How TLS to it differs from the default.
+    pub tls: ProviderTls,
+    /// Which HTTP versions to offer.
+    pub http: HttpVersions,
+}
+
+/// The ways of speaking to a provider that are code, not data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// The endpoint's own path and body: OpenAI, Anthropic and everything compatible with either.
+    Plain,
+    /// Azure OpenAI: `/openai/deployments/{model}/…?api-version=…`.
+    AzureDeployments,
+}
+
+/// How a provider's credential is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `x-api-key: KEY` (Anthropic).
+    XApiKey,
+    /// `api-key: KEY` (Azure).
+    ApiKey,
+    /// No credential.
+    None,
+}
+
+/// One URL of a provider, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// https or http.
+    pub tls: bool,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Explicit or the scheme's.
+    pub port: u16,
+    /// Without a trailing slash, e.g. `/v1`; may be empty.
+    pub base_path: String,
+    /// What `Host` says: host, and port unless it is the scheme's.
+    pub authority: HeaderValue,
+}
+
+/// A provider's credential. `Debug` never shows it.
+#[derive(Clone)]
+pub struct ProviderKey {
+    /// The header value that carries it, marked sensitive (`Bearer …` or the bare key).
+    pub header: HeaderValue,
+    /// Stable across reloads for the same secret and meaningless without it: keys the health of a credential.
+    pub fingerprint: u64,
+}
+
+impl fmt::Debug for ProviderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProviderKey(…)")
+    }
+}
+
+/// TLS towards a provider. Verification is always on.
+#[derive(Debug, Default)]
+pub struct ProviderTls {
+    /// Trust these certificates (DER) instead of the system's.
+    pub ca: Option<Vec<Vec<u8>>>,
+    /// Client certificate chain (DER) and key (DER, PKCS#8, PKCS#1 or SEC1).
+    pub client: Option<ClientCertificate>,
+    /// Name to verify and send as SNI when it is not the host.
+    pub server_name: Option<String>,
+}
+
+/// A client certificate with its key, DER. `Debug` never shows the key.
+pub struct ClientCertificate {
+    /// Leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The private key.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientCertificate({} certificates)", self.chain.len())
+    }
+}
+
+/// Which HTTP versions an upstream is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpVersions {
+    /// HTTP/1.1 only: the default for `http://`.
+    Http1,
+    /// HTTP/2 if the upstream takes it (ALPN), else HTTP/1.1: the default for `https://`.
+    #[default]
+    Auto,
+    /// HTTP/2 only; without TLS, with prior knowledge (h2c).
+    Http2,
+}
+
+/// What a client may name: exact names first, then wildcards, the longest pattern first.
+#[derive(Debug, Default)]
+pub struct Models {
+    /// Exact names, in file order (the order of GET /v1/models).
+    pub exact: Vec<Arc<Model>>,
+    /// Index into `exact` by name.
+    pub by_name: HashMap<String, usize>,
+    /// Models whose name holds a `*`, most specific first.
+    pub wild: Vec<(Pattern, Arc<Model>)>,
+}
+
+impl Models {
+    /// The model a client's name means.
+    pub fn find(&self, name: &str) -> Option<&Arc<Model>> {
+        match self.by_name.get(name) {
+            Some(index) => self.exact.get(*index),
+            None => self.wild.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, model)| model),
+        }
+    }
+}
+
+/// A name that a client may call, and what it leads to.
+#[derive(Debug)]
+pub struct Model {
+    /// The name in routes.yaml; may hold one `*`. A metric label.
+    pub name: String,
+    /// Tried first, in the order `pick` gives.
+    pub to: Vec<Target>,
+    /// `else`: tried in order when all of `to` failed.
+    pub fallback: Vec<Target>,
+    /// How `to` is ordered for a request.
+    pub pick: Pick,
+    /// Time limits of an attempt and of the whole.
+    pub timeouts: Timeouts,
+    /// When another target is tried.
+    pub retry: Retry,
+    /// Whose name the response carries.
+    pub echo_model: EchoModel,
+    /// `owned_by` in GET /v1/models.
+    pub owned_by: String,
+}
+
+/// A provider and the name it knows the model by.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Who serves it.
+    pub provider: Arc<Provider>,
+    /// The upstream's name for the model; `None`: the name the client sent.
+    pub model: Option<String>,
+    /// Share among its siblings, at least 1.
+    pub weight: u32,
+    /// For `pick: cheapest`.
+    pub price: Option<Price>,
+}
+
+/// How the targets of `to` are ordered for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pick {
+    /// At random by weight; the rest follow in the same way.
+    #[default]
+    Weighted,
+    /// By price, cheapest first; equals by weight.
+    Cheapest,
+}
+
+/// A target's price, in micro-dollars per million units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Price {
+    /// Per million input tokens.
+    pub input_microusd: u64,
+    /// Per million cached input tokens.
+    pub cached_input_microusd: Option<u64>,
+    /// Per million output tokens.
+    pub output_microusd: u64,
+}
+
+/// Time limits; each is above zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP connect plus TLS handshake. Default 3 s.
+    pub connect: Duration,
+    /// From the request's last byte to the response's first. Default 120 s.
+    pub first_byte: Duration,
+    /// Between two reads of the response. Default 120 s.
+    pub idle: Duration,
+    /// The whole request, all attempts together. Default 15 min.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            first_byte: Duration::from_secs(120),
+            idle: Duration::from_secs(120),
+            total: Duration::from_secs(900),
+        }
+    }
+}
+
+/// When another target is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts in all, the first included; 1..=16. Default 3.
+    pub attempts: u32,
+    /// Which outcomes move on to the next.
+    pub on: RetryOn,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, on: RetryOn::default() }
+    }
+}
+
+/// Outcomes of an attempt that move on to the next target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryOn {
+    /// Refused, unreachable, TLS failure, or reset before any byte of a response.
+    pub connect: bool,
+    /// No response byte within `timeouts.first_byte`.
+    pub first_byte: bool,
+    /// 408.
+    pub request_timeout: bool,
+    /// 429.
+    pub rate_limited: bool,
+    /// 500..=599, 529 included; 401 and 403 count as these: they refuse our credential, not the client.
+    pub server_error: bool,
+}
+
+impl Default for RetryOn {
+    fn default() -> Self {
+        Self { connect: true, first_byte: true, request_timeout: true, rate_limited: true, server_error: true }
+    }
+}
+
+/// Whose model name a response carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EchoModel {
+    /// The name the client sent.
+    #[default]
+    Requested,
+    /// Whatever the provider answered, byte for byte.
+    Upstream,
+}
+
+/// What a class of keys may do.
+#[derive(Debug)]
+pub struct Tier {
+    /// The name in routes.yaml.
+    pub name: String,
+    /// Models its keys may call.
+    pub models: Vec<Pattern>,
+}
+
+/// A static key of routes.yaml: who a credential belongs to, and what it may call.
+#[derive(Debug)]
+pub struct Key {
+    /// Shown in logs.
+    pub name: String,
+    /// Its class.
+    pub tier: Arc<Tier>,
+    /// Narrows the tier's models; empty: all of the tier's.
+    pub models: Vec<Pattern>,
+    /// `key.metadata` of rules.
+    pub metadata: HashMap<String, String>,
+}
+
+impl Key {
+    /// Whether this key may call the model a client names `name`.
+    pub fn may_call(&self, name: &str) -> bool {
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        any(&self.tier.models) && (self.models.is_empty() || any(&self.models))
+    }
+}
+
+/// A name with at most one `*`, which stands for any text, the empty one included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    prefix: String,
+    /// `None`: no star, an exact name.
+    suffix: Option<String>,
+}
+
+impl Pattern {
+    /// Reads a pattern; `None` when it holds more than one `*`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '*');
+        let prefix = parts.next().unwrap_or_default().to_owned();
+        let suffix = parts.next().map(str::to_owned);
+        parts.next().is_none().then_some(Self { prefix, suffix })
+    }
+
+    /// Whether `name` is of this pattern.
+    pub fn matches(&self, name: &str) -> bool {
+        match &self.suffix {
+            None => name == self.prefix,
+            Some(suffix) => {
+                name.len() >= self.prefix.len() + suffix.len()
+                    && name.starts_with(&self.prefix)
+                    && name.ends_with(suffix.as_str())
+            }
+        }
+    }
+
+    /// Whether the pattern holds a star.
+    pub fn is_wild(&self) -> bool {
+        self.suffix.is_some()
+    }
+
+    /// How many characters are fixed: the more, the more specific.
+    pub fn fixed_len(&self) -> usize {
+        self.prefix.len() + self.suffix.as_ref().map_or(0, String::len)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.suffix {
+            None => f.write_str(&self.prefix),
+            Some(suffix) => write!(f, "{}*{}", self.prefix, suffix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        let matches = |pattern: &str, name: &str| Pattern::parse(pattern).unwrap().matches(name);
+        assert!(matches("*", "") && matches("*", "x") && matches("priyo-*", "priyo-") && matches("a*c", "abc"));
+        assert!(!matches("a*a", "a") && !matches("priyo", "priyo-x") && !matches("priyo-*", "Priyo-x"));
+        assert_eq!(Pattern::parse("a*b*c"), None);
+    }
+}

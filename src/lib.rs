@@ -1,0 +1,5 @@
+//! Forge: an LLM gateway on Pingora. ARCHITECTURE.md is the map.
+
+pub mod config;
+pub mod endpoint;
+pub mod error;
