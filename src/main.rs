@@ -1,1 +1,3 @@
+//! The `forge` binary.
+
 fn main() {}

@@ -1,0 +1,503 @@
+//! Every metric: its name, labels and unit, and the only way to observe it.
+//!
+//! Label values are bounded by configuration and by closed sets, never by what a client sends: `model` is
+//! the name in routes.yaml (`none` when no model was found), `provider` its name there, `endpoint` a row of
+//! the endpoint table, `code` one of [`crate::error::ApiError`]'s. Observing a request or an attempt costs
+//! one hash look-up and a few atomic additions, without allocation once a series exists.
+
+mod process;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{LazyLock, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::access::Record;
+use crate::endpoint::ENDPOINTS;
+
+/// Label value for a request without an endpoint or a configured model.
+const NONE: &str = "none";
+
+/// Upper bounds in seconds: from a cached embedding to a long generation.
+const DURATION_BUCKETS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0];
+
+/// How an attempt at a provider ended: the `outcome` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Outcome {
+    /// An answer below 400 that came to its end.
+    Success,
+    /// The provider refuses the request itself (400, 404, 413, 422 and other 4xx).
+    RequestRefused,
+    /// The provider refuses our credential (401, 403).
+    CredentialRefused,
+    /// 408.
+    RequestTimeout,
+    /// 429.
+    RateLimited,
+    /// 5xx.
+    ServerError,
+    /// An answer we do not pass on: a redirect, or bytes that are no HTTP.
+    InvalidResponse,
+    /// Name resolution failed.
+    DnsFailed,
+    /// Refused, unreachable, timed out while connecting, or TLS failed.
+    ConnectFailed,
+    /// The connection ended before any byte of an answer.
+    Reset,
+    /// No answer within `timeouts.first_byte`.
+    FirstByteTimeout,
+    /// The answer stopped: within `timeouts.idle` or `timeouts.total` nothing more came.
+    StreamTimeout,
+    /// The connection ended inside the answer.
+    StreamCut,
+    /// The client left, or its body turned out invalid, before the answer was complete.
+    Aborted,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 14] = [
+        Outcome::Success,
+        Outcome::RequestRefused,
+        Outcome::CredentialRefused,
+        Outcome::RequestTimeout,
+        Outcome::RateLimited,
+        Outcome::ServerError,
+        Outcome::InvalidResponse,
+        Outcome::DnsFailed,
+        Outcome::ConnectFailed,
+        Outcome::Reset,
+        Outcome::FirstByteTimeout,
+        Outcome::StreamTimeout,
+        Outcome::StreamCut,
+        Outcome::Aborted,
+    ];
+
+    /// The label value, also fit for a log line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::RequestRefused => "request_refused",
+            Outcome::CredentialRefused => "credential_refused",
+            Outcome::RequestTimeout => "request_timeout",
+            Outcome::RateLimited => "rate_limited",
+            Outcome::ServerError => "server_error",
+            Outcome::InvalidResponse => "invalid_response",
+            Outcome::DnsFailed => "dns_failed",
+            Outcome::ConnectFailed => "connect_failed",
+            Outcome::Reset => "reset",
+            Outcome::FirstByteTimeout => "first_byte_timeout",
+            Outcome::StreamTimeout => "stream_timeout",
+            Outcome::StreamCut => "stream_cut",
+            Outcome::Aborted => "aborted",
+        }
+    }
+}
+
+/// A result of loading routes.yaml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// The file is in force as this generation.
+    Loaded {
+        /// `Snapshot::generation`.
+        generation: u64,
+    },
+    /// The file has faults; the one before stays in force.
+    Rejected,
+}
+
+/// Counts one up in a gauge for as long as it lives.
+#[derive(Debug)]
+#[must_use = "the gauge falls when this is dropped"]
+pub struct Held(&'static IntGauge);
+
+impl Held {
+    fn by(gauge: &'static IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Counts a request as in flight. Hold it until the access line is written: a draining process leaves at zero.
+pub fn hold_request() -> Held {
+    Held::by(&METRICS.in_flight)
+}
+
+/// Counts an answer that is being streamed (SSE or WebSocket).
+pub fn hold_stream() -> Held {
+    Held::by(&METRICS.open_streams)
+}
+
+/// Requests in flight now.
+pub fn in_flight() -> u64 {
+    u64::try_from(METRICS.in_flight.get()).unwrap_or(0)
+}
+
+/// Counts a request that ended.
+pub fn request(record: &Record<'_>) {
+    let metrics = &*METRICS;
+    metrics.with_request_series(record, |series| {
+        series.requests[class_index(record.status)].inc();
+        series.duration.observe(record.total.as_secs_f64());
+        if let Some(first_byte) = record.first_byte {
+            series.first_byte.observe(first_byte.as_secs_f64());
+        }
+    });
+    let endpoint = record.endpoint.map_or(ENDPOINTS.len(), |endpoint| endpoint as usize);
+    let Some(endpoint) = metrics.by_endpoint.get(endpoint) else { return };
+    endpoint.bytes_in.inc_by(record.bytes_in);
+    endpoint.bytes_out.inc_by(record.bytes_out);
+    if record.aborted_by_client {
+        endpoint.aborts.inc();
+    }
+    if let Some(code) = record.error_code {
+        metrics.errors.with_label_values(&[endpoint.name, code]).inc();
+    }
+}
+
+/// Counts an attempt at a provider that ended. `provider` is its name in routes.yaml.
+pub fn attempt(provider: &str, outcome: Outcome) {
+    METRICS.with_provider(provider, |series| series.attempts[outcome as usize].inc());
+}
+
+/// Counts a key or target of `provider` kept out for `period`, e.g. by `Retry-After`.
+pub fn ejection(provider: &str, period: Duration) {
+    let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + period;
+    let until_secs = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
+    METRICS.with_provider(provider, |series| {
+        series.ejections.inc();
+        series.ejected_until.set(series.ejected_until.get().max(until_secs));
+    });
+}
+
+/// Request body bytes taken into memory.
+pub fn buffered_add(bytes: u64) {
+    METRICS.buffered_bytes.add(signed(bytes));
+}
+
+/// Request body bytes given back.
+pub fn buffered_sub(bytes: u64) {
+    METRICS.buffered_bytes.sub(signed(bytes));
+}
+
+/// Request body bytes spilled to disk.
+pub fn spilled_add(bytes: u64) {
+    METRICS.spilled_bytes.add(signed(bytes));
+}
+
+/// Spilled bytes given back.
+pub fn spilled_sub(bytes: u64) {
+    METRICS.spilled_bytes.sub(signed(bytes));
+}
+
+/// Counts a load of routes.yaml, the first included.
+pub fn reload(result: Reload) {
+    let metrics = &*METRICS;
+    match result {
+        Reload::Loaded { generation } => {
+            metrics.reloads.with_label_values(&["loaded"]).inc();
+            metrics.generation.set(signed(generation));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            metrics.loaded_at.set(signed(now.as_secs()));
+            metrics.last_reload_ok.set(1);
+        }
+        Reload::Rejected => {
+            metrics.reloads.with_label_values(&["rejected"]).inc();
+            metrics.last_reload_ok.set(0);
+        }
+    }
+}
+
+/// Forgets the series of models and providers that are configured no more, so that a long life of reloads
+/// does not add up. A request still in flight on an older snapshot may bring one back.
+pub fn retain(models: &HashSet<&str>, providers: &HashSet<&str>) {
+    let metrics = &*METRICS;
+    for (series, endpoint) in metrics.by_model.iter().zip(endpoint_names()) {
+        let mut series = series.write().unwrap_or_else(PoisonError::into_inner);
+        series.retain(|model, _| {
+            let keep = models.contains(&**model) || **model == *NONE;
+            if !keep {
+                metrics.forget_model(endpoint, model);
+            }
+            keep
+        });
+    }
+    let mut series = metrics.by_provider.write().unwrap_or_else(PoisonError::into_inner);
+    series.retain(|provider, _| {
+        let keep = providers.contains(&**provider);
+        if !keep {
+            metrics.forget_provider(provider);
+        }
+        keep
+    });
+}
+
+/// Counts access log lines that were lost.
+pub(crate) fn access_lines_dropped(lines: u64) {
+    METRICS.access_dropped.inc_by(lines);
+}
+
+/// The content type of [`render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// All metrics in Prometheus' text format.
+///
+/// # Errors
+/// The library refuses to encode a metric.
+pub fn render() -> Result<Vec<u8>, prometheus::Error> {
+    let metrics = &*METRICS;
+    metrics.process.refresh();
+    let mut out = Vec::with_capacity(16 << 10);
+    TextEncoder::new().encode(&metrics.registry.gather(), &mut out)?;
+    Ok(out)
+}
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+const CLASSES: [&str; 6] = [NONE, "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class_index(status: u16) -> usize {
+    match status {
+        100..=599 => usize::from(status / 100),
+        _ => 0,
+    }
+}
+
+fn endpoint_names() -> impl Iterator<Item = &'static str> {
+    ENDPOINTS.iter().map(|row| row.name).chain([NONE])
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+type ByName<T> = RwLock<HashMap<Box<str>, T>>;
+
+struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    first_byte: HistogramVec,
+    errors: IntCounterVec,
+    attempts: IntCounterVec,
+    ejections: IntCounterVec,
+    ejected_until: IntGaugeVec,
+    in_flight: IntGauge,
+    open_streams: IntGauge,
+    buffered_bytes: IntGauge,
+    spilled_bytes: IntGauge,
+    reloads: IntCounterVec,
+    generation: IntGauge,
+    loaded_at: IntGauge,
+    last_reload_ok: IntGauge,
+    access_dropped: IntCounter,
+    process: process::ProcessMetrics,
+    /// Handles by endpoint (the last slot: none) and model.
+    by_model: Vec<ByName<RequestSeries>>,
+    by_endpoint: Vec<EndpointSeries>,
+    by_provider: ByName<ProviderSeries>,
+}
+
+struct RequestSeries {
+    requests: [IntCounter; CLASSES.len()],
+    duration: Histogram,
+    first_byte: Histogram,
+}
+
+struct EndpointSeries {
+    name: &'static str,
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
+    aborts: IntCounter,
+}
+
+struct ProviderSeries {
+    attempts: [IntCounter; Outcome::ALL.len()],
+    ejections: IntCounter,
+    ejected_until: IntGauge,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let make = Maker { registry: Registry::new() };
+        let request_labels = ["endpoint", "model"];
+        let metrics = Self {
+            requests: make.counters(
+                "forge_requests_total",
+                "Requests that ended, by the class of the status sent; none: the client left before there was one.",
+                &["endpoint", "model", "status"],
+            ),
+            duration: make.histograms(
+                "forge_request_duration_seconds",
+                "From a request's head to the end of its answer.",
+                &request_labels,
+            ),
+            first_byte: make.histograms(
+                "forge_request_first_byte_seconds",
+                "From a request's head to the first byte of its answer.",
+                &request_labels,
+            ),
+            errors: make.counters(
+                "forge_errors_total",
+                "Answers that were errors of Forge's, by code.",
+                &["endpoint", "code"],
+            ),
+            attempts: make.counters(
+                "forge_upstream_attempts_total",
+                "Attempts at providers that ended.",
+                &["provider", "outcome"],
+            ),
+            ejections: make.counters(
+                "forge_upstream_ejections_total",
+                "Times a key or target was kept out for a while.",
+                &["provider"],
+            ),
+            ejected_until: make.gauges(
+                "forge_upstream_ejected_until_timestamp_seconds",
+                "When the latest ejection ends; in the past: none is in force.",
+                &["provider"],
+            ),
+            in_flight: make.gauge("forge_requests_in_flight", "Requests being served."),
+            open_streams: make.gauge("forge_open_streams", "Answers being streamed."),
+            buffered_bytes: make.gauge("forge_buffered_bytes", "Request body bytes held in memory."),
+            spilled_bytes: make.gauge("forge_spilled_bytes", "Request body bytes held in temporary files."),
+            reloads: make.counters(
+                "forge_config_reloads_total",
+                "Loads of routes.yaml, the first included.",
+                &["result"],
+            ),
+            generation: make.gauge("forge_config_generation", "Generation of the routes in force."),
+            loaded_at: make.gauge("forge_config_loaded_timestamp_seconds", "When the routes in force were loaded."),
+            last_reload_ok: make
+                .gauge("forge_config_last_reload_ok", "1: the last load succeeded, 0: it was rejected."),
+            access_dropped: make
+                .counter("forge_access_log_dropped_total", "Access lines lost to a slow or failing file."),
+            process: process::ProcessMetrics::new(&make),
+            by_model: endpoint_names().map(|_| RwLock::default()).collect(),
+            by_endpoint: make.endpoints(),
+            by_provider: RwLock::default(),
+            registry: make.registry,
+        };
+        metrics.start();
+        metrics
+    }
+
+    /// Series that are worth a zero before their first event.
+    fn start(&self) {
+        for result in ["loaded", "rejected"] {
+            self.reloads.with_label_values(&[result]);
+        }
+    }
+
+    fn with_request_series(&self, record: &Record<'_>, observe: impl FnOnce(&RequestSeries)) {
+        let index = record.endpoint.map_or(ENDPOINTS.len(), |endpoint| endpoint as usize);
+        let Some(by_model) = self.by_model.get(index) else { return };
+        let endpoint = record.endpoint.map_or(NONE, |endpoint| endpoint.name());
+        with_series(by_model, record.model.unwrap_or(NONE), observe, |model| RequestSeries {
+            requests: CLASSES.map(|class| self.requests.with_label_values(&[endpoint, model, class])),
+            duration: self.duration.with_label_values(&[endpoint, model]),
+            first_byte: self.first_byte.with_label_values(&[endpoint, model]),
+        });
+    }
+
+    fn with_provider(&self, provider: &str, observe: impl FnOnce(&ProviderSeries)) {
+        with_series(&self.by_provider, provider, observe, |provider| ProviderSeries {
+            attempts: Outcome::ALL.map(|outcome| self.attempts.with_label_values(&[provider, outcome.name()])),
+            ejections: self.ejections.with_label_values(&[provider]),
+            ejected_until: self.ejected_until.with_label_values(&[provider]),
+        });
+    }
+
+    // A series that is already gone is what these want, so their errors are none.
+
+    fn forget_model(&self, endpoint: &str, model: &str) {
+        for class in CLASSES {
+            let _ = self.requests.remove_label_values(&[endpoint, model, class]);
+        }
+        let _ = self.duration.remove_label_values(&[endpoint, model]);
+        let _ = self.first_byte.remove_label_values(&[endpoint, model]);
+    }
+
+    fn forget_provider(&self, provider: &str) {
+        for outcome in Outcome::ALL {
+            let _ = self.attempts.remove_label_values(&[provider, outcome.name()]);
+        }
+        let _ = self.ejections.remove_label_values(&[provider]);
+        let _ = self.ejected_until.remove_label_values(&[provider]);
+    }
+}
+
+/// Observes on the series of `name`, which is made the first time.
+fn with_series<T>(map: &ByName<T>, name: &str, observe: impl FnOnce(&T), make: impl FnOnce(&str) -> T) {
+    if let Some(series) = map.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        return observe(series);
+    }
+    let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
+    observe(map.entry(name.into()).or_insert_with(|| make(name)));
+}
+
+/// Makes and registers metrics. Names and labels are constants, so a failure is a slip in this file and
+/// shows in the first test.
+struct Maker {
+    registry: Registry,
+}
+
+#[expect(clippy::expect_used, reason = "constant names, made once at start")]
+impl Maker {
+    fn registered<T: Collector + Clone + 'static>(&self, metric: prometheus::Result<T>) -> T {
+        let metric = metric.expect("a valid metric name");
+        self.registry.register(Box::new(metric.clone())).expect("a metric name used once");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.registered(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.registered(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec());
+        self.registered(HistogramVec::new(opts, labels))
+    }
+
+    fn endpoints(&self) -> Vec<EndpointSeries> {
+        let bytes_in = self.counters("forge_request_body_bytes_total", "Body bytes read from clients.", &["endpoint"]);
+        let bytes_out = self.counters("forge_response_body_bytes_total", "Body bytes sent to clients.", &["endpoint"]);
+        let aborts =
+            self.counters("forge_client_aborts_total", "Requests whose client left before the end.", &["endpoint"]);
+        endpoint_names()
+            .map(|name| EndpointSeries {
+                name,
+                bytes_in: bytes_in.with_label_values(&[name]),
+                bytes_out: bytes_out.with_label_values(&[name]),
+                aborts: aborts.with_label_values(&[name]),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
