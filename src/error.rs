@@ -132,6 +132,16 @@ impl ApiError {
         Self::new(400, INVALID, "invalid_request", message)
     }
 
+    /// 400: a body that is not the JSON it must be; `message` says what and where.
+    pub fn invalid_json(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, INVALID, "invalid_json", message)
+    }
+
+    /// 400: a body that is not the multipart form it must be; `message` says what and where.
+    pub fn invalid_multipart(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, INVALID, "invalid_multipart", message)
+    }
+
     /// 400: a field that is missing or has the wrong type or value.
     pub fn bad_field(param: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(400, INVALID, "invalid_value", message).param(param)

@@ -5,3 +5,4 @@ pub mod config;
 pub mod endpoint;
 pub mod error;
 pub mod metrics;
+pub mod proxy;

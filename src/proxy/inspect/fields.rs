@@ -1,0 +1,253 @@
+//! The fields Forge reads of a JSON object, `model` and `stream`, and the decoding of their names and text.
+
+use std::ops::Range;
+
+use super::fault::{FaultKind, Field, FieldFault, JsonFault};
+
+/// Bytes of a model's name, decoded.
+pub const MODEL_BYTES_MAX: usize = 256;
+
+/// Enough to tell every name Forge reads from all others, in any spelling of [`field_named`].
+const NAME_BYTES_KEPT: usize = 16;
+
+/// The model a body names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelValue {
+    /// The name, escapes decoded: 1 to 256 bytes, no control characters.
+    pub name: String,
+    /// Where the value stands in the body, in bytes: of JSON with its quotes, of multipart the part's content.
+    pub span: Range<u64>,
+}
+
+/// What is being decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Capture {
+    /// Nothing.
+    Off,
+    /// A top-level name.
+    Name,
+    /// The model's value.
+    Model,
+}
+
+/// The fields read so far.
+#[derive(Debug)]
+pub(super) struct Fields {
+    capture: Capture,
+    text: Vec<u8>,
+    /// The first half of an escaped surrogate pair.
+    high: Option<u16>,
+    /// The field whose value is due or under way.
+    field: Option<Field>,
+    literal: Literal,
+    value_at: u64,
+    seen: Seen,
+    model: Option<ModelValue>,
+    null_model: Option<Range<u64>>,
+    stream: Option<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    model: bool,
+    stream: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Literal {
+    True,
+    False,
+    Null,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            capture: Capture::Off,
+            text: Vec::new(),
+            high: None,
+            field: None,
+            literal: Literal::Null,
+            value_at: 0,
+            seen: Seen::default(),
+            model: None,
+            null_model: None,
+            stream: None,
+        }
+    }
+}
+
+impl Fields {
+    pub(super) fn model(&self) -> Option<&ModelValue> {
+        self.model.as_ref()
+    }
+
+    /// Where the value of `model` stands, `null` included.
+    pub(super) fn model_span(&self) -> Option<Range<u64>> {
+        self.model.as_ref().map(|model| model.span.clone()).or_else(|| self.null_model.clone())
+    }
+
+    pub(super) fn stream(&self) -> Option<bool> {
+        self.stream
+    }
+
+    #[inline]
+    pub(super) fn is_capturing(&self) -> bool {
+        self.capture != Capture::Off
+    }
+
+    /// A string to decode begins.
+    pub(super) fn begin(&mut self, capture: Capture) {
+        self.capture = capture;
+        self.text.clear();
+        self.high = None;
+    }
+
+    /// A value begins with `byte` at `offset`; a fault if it is a field's and of the wrong type.
+    #[inline]
+    pub(super) fn begin_value(&mut self, byte: u8, offset: u64) -> Result<(), (Field, FieldFault)> {
+        match self.field {
+            None => Ok(()),
+            Some(field) => self.begin_field(field, byte, offset),
+        }
+    }
+
+    fn begin_field(&mut self, field: Field, byte: u8, offset: u64) -> Result<(), (Field, FieldFault)> {
+        self.value_at = offset;
+        match (field, byte) {
+            (Field::Model, b'"') => self.begin(Capture::Model),
+            (Field::Model | Field::Stream, b'n') => self.literal = Literal::Null,
+            (Field::Stream, b't') => self.literal = Literal::True,
+            (Field::Stream, b'f') => self.literal = Literal::False,
+            (Field::Model | Field::Stream, _) => return Err((field, FieldFault::Type)),
+        }
+        Ok(())
+    }
+
+    /// A literal ended before `behind`. `null` counts as a field left out.
+    pub(super) fn end_literal(&mut self, behind: u64) {
+        match (self.field.take(), self.literal) {
+            (Some(Field::Model), _) => self.null_model = Some(self.value_at..behind),
+            (Some(Field::Stream), Literal::True) => self.stream = Some(true),
+            (Some(Field::Stream), Literal::False) => self.stream = Some(false),
+            (Some(Field::Stream), Literal::Null) | (None, _) => {}
+        }
+    }
+
+    /// Plain text of the string being decoded.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), FaultKind> {
+        if self.high.is_some() {
+            return Err(FaultKind::Json(JsonFault::LoneSurrogate));
+        }
+        match self.capture {
+            Capture::Off => Ok(()),
+            Capture::Name => {
+                let room = NAME_BYTES_KEPT.saturating_sub(self.text.len());
+                self.text.extend_from_slice(&bytes[..room.min(bytes.len())]);
+                Ok(())
+            }
+            Capture::Model if self.text.len() + bytes.len() > MODEL_BYTES_MAX => {
+                Err(FaultKind::Field(Field::Model, FieldFault::Length))
+            }
+            Capture::Model => {
+                self.text.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// A UTF-16 unit from an escape.
+    pub(super) fn take_unit(&mut self, unit: u16) -> Result<(), FaultKind> {
+        if !self.is_capturing() {
+            return Ok(());
+        }
+        if unit == 0 && self.capture == Capture::Name {
+            return Err(FaultKind::Json(JsonFault::NulInName));
+        }
+        let units = match (self.high.take(), unit) {
+            (None, 0xd800..=0xdbff) => {
+                self.high = Some(unit);
+                return Ok(());
+            }
+            (high, _) => high.into_iter().chain([unit]),
+        };
+        for decoded in char::decode_utf16(units) {
+            let character = decoded.map_err(|_| FaultKind::Json(JsonFault::LoneSurrogate))?;
+            self.take(character.encode_utf8(&mut [0; 4]).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The string ended before `behind`.
+    #[inline]
+    pub(super) fn end(&mut self, behind: u64) -> Result<(), FaultKind> {
+        match self.capture {
+            Capture::Off => Ok(()),
+            Capture::Name => self.end_name(),
+            Capture::Model => self.end_model(behind),
+        }
+    }
+
+    fn end_name(&mut self) -> Result<(), FaultKind> {
+        self.take(&[])?;
+        self.capture = Capture::Off;
+        let Some((field, spelling)) = field_named(&self.text) else { return Ok(()) };
+        if spelling == Spelling::Miscased {
+            return Err(FaultKind::Field(field, FieldFault::Miscased));
+        }
+        let seen = match field {
+            Field::Model => &mut self.seen.model,
+            Field::Stream => &mut self.seen.stream,
+        };
+        if std::mem::replace(seen, true) {
+            return Err(FaultKind::Field(field, FieldFault::Duplicate));
+        }
+        self.field = Some(field);
+        Ok(())
+    }
+
+    fn end_model(&mut self, behind: u64) -> Result<(), FaultKind> {
+        self.take(&[])?;
+        self.capture = Capture::Off;
+        self.field = None;
+        self.model = Some(ModelValue::check(&self.text, self.value_at..behind)?);
+        Ok(())
+    }
+}
+
+impl ModelValue {
+    /// The model that `bytes` name.
+    pub(super) fn check(bytes: &[u8], span: Range<u64>) -> Result<ModelValue, FaultKind> {
+        let fault = |fault| FaultKind::Field(Field::Model, fault);
+        if bytes.is_empty() || bytes.len() > MODEL_BYTES_MAX {
+            return Err(fault(FieldFault::Length));
+        }
+        let name = std::str::from_utf8(bytes).map_err(|_| fault(FieldFault::NotUtf8))?;
+        if name.chars().any(char::is_control) {
+            return Err(fault(FieldFault::ControlCharacter));
+        }
+        Ok(ModelValue { name: name.to_owned(), span })
+    }
+}
+
+/// Whether a name is written as the reference writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    Exact,
+    Miscased,
+}
+
+/// The field that some reader may take `name` for. Go's `encoding/json` folds ASCII case and U+017F to `s`.
+pub(super) fn field_named(name: &[u8]) -> Option<(Field, Spelling)> {
+    match name {
+        b"model" => Some((Field::Model, Spelling::Exact)),
+        b"stream" => Some((Field::Stream, Spelling::Exact)),
+        _ if name.eq_ignore_ascii_case(b"model") => Some((Field::Model, Spelling::Miscased)),
+        _ if name.strip_prefix("ſ".as_bytes()).is_some_and(|rest| rest.eq_ignore_ascii_case(b"tream"))
+            || name.eq_ignore_ascii_case(b"stream") =>
+        {
+            Some((Field::Stream, Spelling::Miscased))
+        }
+        _ => None,
+    }
+}

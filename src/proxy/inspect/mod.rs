@@ -1,0 +1,150 @@
+//! Inspection: what of a request's body Forge decides on, read while the body passes.
+//!
+//! Owns: the grammars of JSON and of `multipart/form-data`, the fields `model` and `stream`, the bytes
+//! that name the model. Must not touch: sessions, buffers, routes. It keeps no body, reads each byte
+//! once, and its findings do not depend on how the body is cut into chunks.
+//!
+//! What is authorised must be what the provider reads, whichever parser it has. So a body that two
+//! parsers could read differently, where Forge decides on it, is refused: that is what every rule here
+//! beyond the grammars is for.
+//!
+//! ```
+//! use forge::proxy::inspect::Inspector;
+//!
+//! let mut inspector = Inspector::json();
+//! for chunk in [&b"{\"messages\":[],\"mod"[..], b"el\":\"priyo-llama\"}"] {
+//!     inspector.feed(chunk)?;
+//! }
+//! inspector.finish()?;
+//! assert_eq!(inspector.model().map(|model| model.name.as_str()), Some("priyo-llama"));
+//! let splice = inspector.splice("llama-3.3-70b").expect("another name");
+//! assert_eq!((splice.at, &splice.with[..]), (23..36, &b"\"llama-3.3-70b\""[..]));
+//! # Ok::<(), forge::proxy::inspect::BodyFault>(())
+//! ```
+
+mod fault;
+mod fields;
+mod json;
+mod media_type;
+mod number;
+mod text;
+mod utf8;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+pub use fault::{BodyFault, FaultKind, Field, FieldFault, JsonFault};
+pub use fields::{MODEL_BYTES_MAX, ModelValue};
+pub use json::{DEPTH_MAX, JsonScanner};
+
+use crate::endpoint::{ModelIn, Row};
+use crate::error::ApiError;
+use media_type::MediaType;
+
+/// The scanner of one request's body.
+///
+/// Feed every chunk before passing it on, and call [`finish`](Self::finish) before passing on the last
+/// one: then no provider holds a whole body that has a fault.
+#[derive(Debug)]
+pub struct Inspector {
+    grammar: Grammar,
+    fault: Option<BodyFault>,
+}
+
+#[derive(Debug)]
+enum Grammar {
+    Json(JsonScanner),
+}
+
+/// The bytes that give the upstream's name of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Splice {
+    /// What to take out of the body, in bytes; empty where the body names no model.
+    pub at: Range<u64>,
+    /// What to put there.
+    pub with: Bytes,
+}
+
+impl Inspector {
+    /// For a JSON object.
+    pub fn json() -> Self {
+        Self { grammar: Grammar::Json(JsonScanner::default()), fault: None }
+    }
+
+    /// For a request to `row` whose only `Content-Type` is `content_type`.
+    ///
+    /// JSON endpoints take `application/json` and a request that names no type. Any other type is
+    /// answered with 415, as OpenAI does: curl's default, `application/x-www-form-urlencoded`, would let
+    /// a provider that believes it read another `model` than the one Forge reads as JSON.
+    /// Text must be UTF-8 (`charset`). A malformed header is 400.
+    pub fn for_request(row: &Row, content_type: Option<&[u8]>) -> Result<Self, ApiError> {
+        let media = match content_type {
+            Some(value) => Some(MediaType::parse(value).ok_or_else(malformed)?),
+            None => None,
+        };
+        if media.as_ref().is_some_and(|media| !media.is_utf8()) {
+            return Err(ApiError::unsupported_media("The request body must be UTF-8."));
+        }
+        let essence = media.as_ref().map(|media| media.essence.as_str());
+        match (row.model_in, essence) {
+            (ModelIn::Json | ModelIn::JsonOrMultipart, None | Some("application/json")) => Ok(Self::json()),
+            (ModelIn::Json | ModelIn::Query | ModelIn::Nowhere, _) => {
+                Err(ApiError::unsupported_media("This endpoint takes 'Content-Type: application/json'."))
+            }
+            (ModelIn::Multipart | ModelIn::JsonOrMultipart, _) => {
+                Err(ApiError::unsupported_media("This endpoint takes 'Content-Type: multipart/form-data'."))
+            }
+        }
+    }
+
+    /// Scans the next bytes of the body; after a fault, only returns it again.
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), BodyFault> {
+        self.step(|grammar| match grammar {
+            Grammar::Json(scanner) => scanner.feed(chunk),
+        })
+    }
+
+    /// The body has ended. Returns the fault of [`feed`](Self::feed), or that the body is incomplete.
+    pub fn finish(&mut self) -> Result<(), BodyFault> {
+        self.step(|grammar| match grammar {
+            Grammar::Json(scanner) => scanner.finish(),
+        })
+    }
+
+    fn step(&mut self, run: impl FnOnce(&mut Grammar) -> Result<(), BodyFault>) -> Result<(), BodyFault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        run(&mut self.grammar).inspect_err(|fault| self.fault = Some(*fault))
+    }
+
+    /// The model the body names, as soon as its value has been read.
+    pub fn model(&self) -> Option<&ModelValue> {
+        match &self.grammar {
+            Grammar::Json(scanner) => scanner.model(),
+        }
+    }
+
+    /// The `stream` field, as soon as its value has been read. JSON's `null` counts as left out.
+    pub fn stream(&self) -> Option<bool> {
+        match &self.grammar {
+            Grammar::Json(scanner) => scanner.stream(),
+        }
+    }
+
+    /// How the body comes to name `upstream_model`; `None` when it does already.
+    ///
+    /// To be asked once the model is known or the body has ended without one: then the splice adds it.
+    pub fn splice(&self, upstream_model: &str) -> Option<Splice> {
+        if self.model().is_some_and(|model| model.name == upstream_model) {
+            return None;
+        }
+        let Grammar::Json(scanner) = &self.grammar;
+        Some(scanner.splice(upstream_model))
+    }
+}
+
+fn malformed() -> ApiError {
+    ApiError::bad_request("The Content-Type header is malformed.")
+}

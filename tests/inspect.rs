@@ -1,0 +1,4 @@
+//! The body scanners against other readers of the same bytes, at every split.
+
+#[path = "inspect/json.rs"]
+mod json;
