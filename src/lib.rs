@@ -1,6 +1,7 @@
 //! Forge: an LLM gateway on Pingora. ARCHITECTURE.md is the map.
 
 pub mod access;
+pub mod adapt;
 pub mod config;
 pub mod endpoint;
 pub mod error;
