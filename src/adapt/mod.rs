@@ -58,10 +58,12 @@
 //! # Ok::<(), forge::adapt::AdaptError>(())
 //! ```
 
+pub mod echo;
 pub mod outcome;
 pub mod request;
 pub mod response;
 pub mod rules;
+pub mod sse;
 mod target;
 
 use thiserror::Error;
