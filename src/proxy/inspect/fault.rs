@@ -16,8 +16,12 @@ pub struct BodyFault {
 }
 
 impl BodyFault {
-    pub(super) fn new(kind: FaultKind, offset: u64) -> Self {
-        Self { kind, offset }
+    pub(super) fn json(fault: JsonFault, offset: u64) -> Self {
+        Self { kind: FaultKind::Json(fault), offset }
+    }
+
+    pub(super) fn field(field: Field, fault: FieldFault, offset: u64) -> Self {
+        Self { kind: FaultKind::Field(field, fault), offset }
     }
 }
 

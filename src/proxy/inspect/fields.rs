@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::fault::{FaultKind, Field, FieldFault, JsonFault};
+use super::fault::{BodyFault, Field, FieldFault, JsonFault};
 
 /// Bytes of a model's name, decoded.
 pub const MODEL_BYTES_MAX: usize = 256;
@@ -40,7 +40,8 @@ pub(super) struct Fields {
     /// The field whose value is due or under way.
     field: Option<Field>,
     literal: Literal,
-    value_at: u64,
+    /// Where the string or value of interest begins.
+    begun_at: u64,
     seen: Seen,
     model: Option<ModelValue>,
     null_model: Option<Range<u64>>,
@@ -68,7 +69,7 @@ impl Default for Fields {
             high: None,
             field: None,
             literal: Literal::Null,
-            value_at: 0,
+            begun_at: 0,
             seen: Seen::default(),
             model: None,
             null_model: None,
@@ -96,30 +97,31 @@ impl Fields {
         self.capture != Capture::Off
     }
 
-    /// A string to decode begins.
-    pub(super) fn begin(&mut self, capture: Capture) {
+    /// A string to decode begins at `offset`, its quote.
+    pub(super) fn begin(&mut self, capture: Capture, offset: u64) {
         self.capture = capture;
+        self.begun_at = offset;
         self.text.clear();
         self.high = None;
     }
 
     /// A value begins with `byte` at `offset`; a fault if it is a field's and of the wrong type.
     #[inline]
-    pub(super) fn begin_value(&mut self, byte: u8, offset: u64) -> Result<(), (Field, FieldFault)> {
+    pub(super) fn begin_value(&mut self, byte: u8, offset: u64) -> Result<(), BodyFault> {
         match self.field {
             None => Ok(()),
             Some(field) => self.begin_field(field, byte, offset),
         }
     }
 
-    fn begin_field(&mut self, field: Field, byte: u8, offset: u64) -> Result<(), (Field, FieldFault)> {
-        self.value_at = offset;
+    fn begin_field(&mut self, field: Field, byte: u8, offset: u64) -> Result<(), BodyFault> {
+        self.begun_at = offset;
         match (field, byte) {
-            (Field::Model, b'"') => self.begin(Capture::Model),
+            (Field::Model, b'"') => self.begin(Capture::Model, offset),
             (Field::Model | Field::Stream, b'n') => self.literal = Literal::Null,
             (Field::Stream, b't') => self.literal = Literal::True,
             (Field::Stream, b'f') => self.literal = Literal::False,
-            (Field::Model | Field::Stream, _) => return Err((field, FieldFault::Type)),
+            (Field::Model | Field::Stream, _) => return Err(BodyFault::field(field, FieldFault::Type, offset)),
         }
         Ok(())
     }
@@ -127,42 +129,41 @@ impl Fields {
     /// A literal ended before `behind`. `null` counts as a field left out.
     pub(super) fn end_literal(&mut self, behind: u64) {
         match (self.field.take(), self.literal) {
-            (Some(Field::Model), _) => self.null_model = Some(self.value_at..behind),
+            (Some(Field::Model), _) => self.null_model = Some(self.begun_at..behind),
             (Some(Field::Stream), Literal::True) => self.stream = Some(true),
             (Some(Field::Stream), Literal::False) => self.stream = Some(false),
             (Some(Field::Stream), Literal::Null) | (None, _) => {}
         }
     }
 
-    /// Plain text of the string being decoded.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), FaultKind> {
+    /// Plain text, at `offset`, of the string being decoded.
+    pub(super) fn take(&mut self, bytes: &[u8], offset: u64) -> Result<(), BodyFault> {
         if self.high.is_some() {
-            return Err(FaultKind::Json(JsonFault::LoneSurrogate));
+            return Err(BodyFault::json(JsonFault::LoneSurrogate, offset));
         }
-        match self.capture {
-            Capture::Off => Ok(()),
-            Capture::Name => {
-                let room = NAME_BYTES_KEPT.saturating_sub(self.text.len());
-                self.text.extend_from_slice(&bytes[..room.min(bytes.len())]);
-                Ok(())
-            }
-            Capture::Model if self.text.len() + bytes.len() > MODEL_BYTES_MAX => {
-                Err(FaultKind::Field(Field::Model, FieldFault::Length))
-            }
-            Capture::Model => {
-                self.text.extend_from_slice(bytes);
-                Ok(())
-            }
-        }
+        self.keep(bytes)
     }
 
-    /// A UTF-16 unit from an escape.
-    pub(super) fn take_unit(&mut self, unit: u16) -> Result<(), FaultKind> {
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), BodyFault> {
+        let room = match self.capture {
+            Capture::Off => return Ok(()),
+            Capture::Name => NAME_BYTES_KEPT.saturating_sub(self.text.len()),
+            Capture::Model if self.text.len() + bytes.len() > MODEL_BYTES_MAX => {
+                return Err(BodyFault::field(Field::Model, FieldFault::Length, self.begun_at));
+            }
+            Capture::Model => bytes.len(),
+        };
+        self.text.extend_from_slice(&bytes[..room.min(bytes.len())]);
+        Ok(())
+    }
+
+    /// A UTF-16 unit from an escape that ends at `offset`.
+    pub(super) fn take_unit(&mut self, unit: u16, offset: u64) -> Result<(), BodyFault> {
         if !self.is_capturing() {
             return Ok(());
         }
         if unit == 0 && self.capture == Capture::Name {
-            return Err(FaultKind::Json(JsonFault::NulInName));
+            return Err(BodyFault::json(JsonFault::NulInName, self.begun_at));
         }
         let units = match (self.high.take(), unit) {
             (None, 0xd800..=0xdbff) => {
@@ -172,59 +173,59 @@ impl Fields {
             (high, _) => high.into_iter().chain([unit]),
         };
         for decoded in char::decode_utf16(units) {
-            let character = decoded.map_err(|_| FaultKind::Json(JsonFault::LoneSurrogate))?;
-            self.take(character.encode_utf8(&mut [0; 4]).as_bytes())?;
+            let character = decoded.map_err(|_| BodyFault::json(JsonFault::LoneSurrogate, offset))?;
+            self.keep(character.encode_utf8(&mut [0; 4]).as_bytes())?;
         }
         Ok(())
     }
 
-    /// The string ended before `behind`.
+    /// The string ended with the quote at `offset`.
     #[inline]
-    pub(super) fn end(&mut self, behind: u64) -> Result<(), FaultKind> {
+    pub(super) fn end(&mut self, offset: u64) -> Result<(), BodyFault> {
         match self.capture {
             Capture::Off => Ok(()),
-            Capture::Name => self.end_name(),
-            Capture::Model => self.end_model(behind),
+            Capture::Name => self.end_name(offset),
+            Capture::Model => self.end_model(offset),
         }
     }
 
-    fn end_name(&mut self) -> Result<(), FaultKind> {
-        self.take(&[])?;
+    fn end_name(&mut self, offset: u64) -> Result<(), BodyFault> {
+        self.take(&[], offset)?;
         self.capture = Capture::Off;
         let Some((field, spelling)) = field_named(&self.text) else { return Ok(()) };
         if spelling == Spelling::Miscased {
-            return Err(FaultKind::Field(field, FieldFault::Miscased));
+            return Err(BodyFault::field(field, FieldFault::Miscased, self.begun_at));
         }
         let seen = match field {
             Field::Model => &mut self.seen.model,
             Field::Stream => &mut self.seen.stream,
         };
         if std::mem::replace(seen, true) {
-            return Err(FaultKind::Field(field, FieldFault::Duplicate));
+            return Err(BodyFault::field(field, FieldFault::Duplicate, self.begun_at));
         }
         self.field = Some(field);
         Ok(())
     }
 
-    fn end_model(&mut self, behind: u64) -> Result<(), FaultKind> {
-        self.take(&[])?;
+    fn end_model(&mut self, offset: u64) -> Result<(), BodyFault> {
+        self.take(&[], offset)?;
         self.capture = Capture::Off;
         self.field = None;
-        self.model = Some(ModelValue::check(&self.text, self.value_at..behind)?);
+        let fault = |fault| BodyFault::field(Field::Model, fault, self.begun_at);
+        self.model = Some(ModelValue::check(&self.text, self.begun_at..offset + 1).map_err(fault)?);
         Ok(())
     }
 }
 
 impl ModelValue {
     /// The model that `bytes` name.
-    pub(super) fn check(bytes: &[u8], span: Range<u64>) -> Result<ModelValue, FaultKind> {
-        let fault = |fault| FaultKind::Field(Field::Model, fault);
+    pub(super) fn check(bytes: &[u8], span: Range<u64>) -> Result<ModelValue, FieldFault> {
         if bytes.is_empty() || bytes.len() > MODEL_BYTES_MAX {
-            return Err(fault(FieldFault::Length));
+            return Err(FieldFault::Length);
         }
-        let name = std::str::from_utf8(bytes).map_err(|_| fault(FieldFault::NotUtf8))?;
+        let name = std::str::from_utf8(bytes).map_err(|_| FieldFault::NotUtf8)?;
         if name.chars().any(char::is_control) {
-            return Err(fault(FieldFault::ControlCharacter));
+            return Err(FieldFault::ControlCharacter);
         }
         Ok(ModelValue { name: name.to_owned(), span })
     }

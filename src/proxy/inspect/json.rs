@@ -8,7 +8,7 @@
 //! emoji cut in half, and the provider is the one to judge. In a top-level name or in `model` it is a fault.
 
 use super::Splice;
-use super::fault::{BodyFault, FaultKind, Field, FieldFault, JsonFault};
+use super::fault::{BodyFault, JsonFault};
 use super::fields::{Capture, Fields, ModelValue};
 use super::number::Number;
 use super::text;
@@ -164,11 +164,12 @@ impl JsonScanner {
     }
 
     fn fault(&self, at: usize, fault: JsonFault) -> BodyFault {
-        BodyFault::new(FaultKind::Json(fault), self.scanned + at as u64)
+        BodyFault::json(fault, self.offset(at))
     }
 
-    fn field_fault(&self, at: usize, field: Field, fault: FieldFault) -> BodyFault {
-        BodyFault::new(FaultKind::Field(field, fault), self.scanned + at as u64)
+    /// Of the byte `at` in what is being scanned.
+    fn offset(&self, at: usize) -> u64 {
+        self.scanned + at as u64
     }
 
     /// Scans `bytes`, which hold whole characters.
@@ -197,7 +198,7 @@ impl JsonScanner {
         let object = self.nesting.in_object();
         match (due, byte) {
             (Due::Object, b'{') => self.open(at, byte)?,
-            (Due::NameOrEnd | Due::Name, b'"') => self.begin_name(),
+            (Due::NameOrEnd | Due::Name, b'"') => self.begin_name(at),
             (Due::Colon, b':') => self.state = State::Between(Due::Value),
             (Due::ValueOrEnd, b']') => self.close(),
             (Due::NameOrEnd, b'}') => self.close(),
@@ -231,7 +232,7 @@ impl JsonScanner {
             return Err(self.fault(at, JsonFault::TooDeep));
         }
         if self.nesting.depth == 1 {
-            self.opened_at = self.scanned + at as u64 + 1;
+            self.opened_at = self.offset(at) + 1;
         }
         self.state = State::Between(if object { Due::NameOrEnd } else { Due::ValueOrEnd });
         Ok(())
@@ -246,18 +247,17 @@ impl JsonScanner {
         self.state = State::Between(if self.nesting.depth == 0 { Due::Nothing } else { Due::CommaOrEnd });
     }
 
-    fn begin_name(&mut self) {
+    fn begin_name(&mut self, at: usize) {
         if self.nesting.depth == 1 {
             self.empty = false;
-            self.fields.begin(Capture::Name);
+            self.fields.begin(Capture::Name, self.offset(at));
         }
         self.state = State::Text(Role::Name, Text::Plain);
     }
 
     fn begin_value(&mut self, bytes: &[u8], at: usize, due: Due) -> Result<(), BodyFault> {
         let byte = bytes[at];
-        let offset = self.scanned + at as u64;
-        self.fields.begin_value(byte, offset).map_err(|(field, fault)| self.field_fault(at, field, fault))?;
+        self.fields.begin_value(byte, self.offset(at))?;
         self.state = match byte {
             b'"' => State::Text(Role::Value, Text::Plain),
             b'{' | b'[' => return self.open(at, byte),
@@ -281,7 +281,7 @@ impl JsonScanner {
         if same < due.len() {
             self.state = State::Literal(&due[same..]);
         } else {
-            self.fields.end_literal(self.scanned + (at + same) as u64);
+            self.fields.end_literal(self.offset(at + same));
             self.end_value();
         }
         Ok(at + same)
@@ -307,7 +307,7 @@ impl JsonScanner {
         let at = if self.fields.is_capturing() {
             let end = text::plain_run_end(bytes, from);
             if end > from {
-                self.capture(from, |fields| fields.take(&bytes[from..end]))?;
+                self.fields.take(&bytes[from..end], self.offset(from))?;
             }
             end
         } else {
@@ -323,8 +323,7 @@ impl JsonScanner {
     }
 
     fn end_text(&mut self, at: usize, role: Role) -> Result<(), BodyFault> {
-        let behind = self.scanned + at as u64 + 1;
-        self.capture(at, |fields| fields.end(behind))?;
+        self.fields.end(self.offset(at))?;
         match role {
             Role::Name => self.state = State::Between(Due::Colon),
             Role::Value => self.end_value(),
@@ -336,7 +335,7 @@ impl JsonScanner {
         match (bytes[at], text::short_escape(bytes[at])) {
             (b'u', _) => self.state = State::Text(role, Text::Hex(0, 0)),
             (_, Some(byte)) => {
-                self.capture(at, |fields| fields.take(&[byte]))?;
+                self.fields.take(&[byte], self.offset(at))?;
                 self.state = State::Text(role, Text::Plain);
             }
             (_, None) => return Err(self.fault(at, JsonFault::Escape)),
@@ -352,15 +351,9 @@ impl JsonScanner {
         if seen < 3 {
             self.state = State::Text(role, Text::Hex(seen + 1, value));
         } else {
-            self.capture(at, |fields| fields.take_unit(value))?;
+            self.fields.take_unit(value, self.offset(at))?;
             self.state = State::Text(role, Text::Plain);
         }
         Ok(at + 1)
-    }
-
-    /// Passes text on to the capture that is under way, if one is.
-    fn capture(&mut self, at: usize, take: impl FnOnce(&mut Fields) -> Result<(), FaultKind>) -> Result<(), BodyFault> {
-        let offset = self.scanned + at as u64;
-        take(&mut self.fields).map_err(|kind| BodyFault::new(kind, offset))
     }
 }
