@@ -3,17 +3,35 @@
 //! `routes.yaml` goes raw file -> check (every fault, with place and hint) -> [`Snapshot`]; the process
 //! reads `conf/forge.yaml` into a [`ProcessConf`] once. Nothing here touches a request.
 
+mod access;
+mod amount;
+mod catalogue;
+mod finding;
+mod load;
+mod model;
+mod place;
 mod process;
+mod provider;
 mod rule;
+mod schema;
+mod secret;
+mod shape;
 mod snapshot;
+mod tree;
 
+pub use finding::{Faults, Finding};
+pub use load::{Loaded, Surroundings, check, load};
 pub use process::{Bounds, LogFormat, ProcessConf, UpstreamConf};
 pub use rule::{Facts, Rule, Rules};
+pub use schema::routes_schema;
 pub use snapshot::*;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+
+/// The routes.yaml that ships with Forge, for a binary that runs where there is none.
+pub const EMBEDDED_ROUTES: &str = include_str!("../../routes.yaml");
 
 /// The one place where control reaches the data plane: the snapshot in force.
 #[derive(Debug)]

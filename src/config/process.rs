@@ -1,8 +1,15 @@
 //! `conf/forge.yaml`: the process. Read once at start.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::amount;
+use super::finding::Faults;
+use super::load::read_text;
+use super::place::{Place, Report};
+use super::shape::PROCESS;
+use super::tree;
 
 /// Everything that needs a restart to change. Every field has a default, so the file may be absent.
 #[derive(Debug, Clone)]
@@ -71,6 +78,95 @@ pub struct UpstreamConf {
     pub dns_ttl_max: Duration,
 }
 
+impl ProcessConf {
+    /// Reads the file at `path`; every fault of it at once.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        let name = path.display().to_string();
+        Self::parse(&read_text(path)?, &name)
+    }
+
+    /// Reads the text of a conf/forge.yaml; `name` is what messages call it.
+    pub fn parse(text: &str, name: &str) -> Result<Self, Faults> {
+        let faults = |list| Faults { file: name.to_owned(), list };
+        let root = tree::parse(text).map_err(faults)?;
+        let report = Report::default();
+        let place = Place::root(&root, &report);
+        PROCESS.check(&place);
+        let conf = Self::read(&place);
+        let (list, _) = report.finish();
+        if list.is_empty() { Ok(conf) } else { Err(faults(list)) }
+    }
+
+    fn read(root: &Place<'_>) -> Self {
+        let default = Self::default();
+        let listen = root.get("listen").map(|place| addresses(&place));
+        let admin = root.get("admin").and_then(|admin| admin.read("listen", |text| text.parse().ok()));
+        let threads = root.read("threads", amount::count).and_then(|threads| usize::try_from(threads).ok());
+        let log = root.get("log");
+        Self {
+            listen: listen.unwrap_or(default.listen),
+            admin_listen: admin.unwrap_or(default.admin_listen),
+            threads: threads.unwrap_or(default.threads),
+            routes: root.read("routes", path).unwrap_or(default.routes),
+            grace: root.read("grace", amount::duration).unwrap_or(default.grace),
+            upgrade_sock: root.read("upgrade_sock", path).unwrap_or(default.upgrade_sock),
+            pid_file: root.read("pid_file", path).unwrap_or(default.pid_file),
+            log_format: log.as_ref().and_then(|log| log.read("format", log_format)).unwrap_or(default.log_format),
+            access_log: log.as_ref().and_then(|log| log.read("access", path)),
+            bounds: root.get("limits").map_or(default.bounds, |limits| Bounds::read(&limits)),
+            upstream: root.get("upstream").map_or(default.upstream, |upstream| UpstreamConf::read(&upstream)),
+        }
+    }
+}
+
+impl Bounds {
+    fn read(limits: &Place<'_>) -> Self {
+        let default = Self::default();
+        let bytes = |name: &str, default: u64| limits.read(name, amount::bytes).unwrap_or(default);
+        Self {
+            body_bytes_max: bytes("body_bytes_max", default.body_bytes_max),
+            body_memory_bytes_max: bytes("body_memory_bytes_max", default.body_memory_bytes_max),
+            replay_bytes_max: bytes("replay_bytes_max", default.replay_bytes_max),
+            buffered_bytes_max: bytes("buffered_bytes_max", default.buffered_bytes_max),
+            spilled_bytes_max: bytes("spilled_bytes_max", default.spilled_bytes_max),
+            spill_dir: limits.read("spill_dir", path).unwrap_or(default.spill_dir),
+            body_stall: limits.read("body_stall", amount::duration).unwrap_or(default.body_stall),
+        }
+    }
+}
+
+impl UpstreamConf {
+    fn read(upstream: &Place<'_>) -> Self {
+        let default = Self::default();
+        let keepalive = upstream.read("keepalive", amount::count).and_then(|count| usize::try_from(count).ok());
+        Self {
+            keepalive: keepalive.unwrap_or(default.keepalive),
+            idle: upstream.read("idle", amount::duration).unwrap_or(default.idle),
+            dns_ttl_max: upstream.read("dns_ttl_max", amount::duration).unwrap_or(default.dns_ttl_max),
+        }
+    }
+}
+
+fn addresses(place: &Place<'_>) -> Vec<SocketAddr> {
+    let items = place.items();
+    if items.is_empty() {
+        place.fault("an empty list: nobody could connect");
+    }
+    items.iter().filter_map(|item| item.text()?.parse().ok()).collect()
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text))
+}
+
+fn log_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
 impl Default for ProcessConf {
     fn default() -> Self {
         Self {
@@ -106,5 +202,48 @@ impl Default for Bounds {
 impl Default for UpstreamConf {
     fn default() -> Self {
         Self { keepalive: 128, idle: Duration::from_secs(60), dns_ttl_max: Duration::from_secs(60) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../conf/forge.yaml");
+
+    /// The shipped file with its commented keys switched on.
+    fn switched_on() -> String {
+        let is_key = |rest: &&str| !rest.starts_with(' ') || rest.starts_with("  ");
+        let on = |line: &str| line.strip_prefix('#').filter(is_key).unwrap_or(line).to_owned();
+        SHIPPED.lines().map(on).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_shipped_file_shows_every_key_with_its_default() {
+        let mut default = ProcessConf::default();
+        let shipped = ProcessConf::parse(SHIPPED, "forge.yaml").unwrap();
+        assert_eq!(format!("{shipped:?}"), format!("{default:?}"));
+        let all = ProcessConf::parse(&switched_on(), "forge.yaml").unwrap();
+        // These three have no fixed default; the file shows examples.
+        default.threads = all.threads;
+        default.access_log = all.access_log.clone();
+        default.bounds.spill_dir = all.bounds.spill_dir.clone();
+        assert_eq!(format!("{all:?}"), format!("{default:?}"));
+        let (root, report) = (tree::parse(&switched_on()).unwrap(), Report::default());
+        assert_eq!(PROCESS.absent(&Place::root(&root, &report)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn faults_are_named_with_line_and_hint() {
+        let text = "listne: 0.0.0.0:80\nthreads: 0\nlimits:\n  body_stall: 10\n  body_bytes_max: many\nlog: {format: jsno}\nlisten: []\n";
+        let faults = ProcessConf::parse(text, "forge.yaml").unwrap_err().to_string();
+        let expected = "\
+forge.yaml:1: listne: unknown key; did you mean 'listen'?
+forge.yaml:2: threads: '0' is not a whole number from 1 to 1024
+forge.yaml:4: limits.body_stall: '10' is not a duration above zero and at most a day, e.g. 500ms, 2s, 10m
+forge.yaml:5: limits.body_bytes_max: 'many' is not a number of bytes, e.g. 64MiB
+forge.yaml:6: log.format: 'jsno' is not one of text, json; did you mean 'json'?
+forge.yaml:7: listen: an empty list: nobody could connect";
+        assert_eq!(faults, expected);
     }
 }

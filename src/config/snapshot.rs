@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub tiers: HashMap<String, Arc<Tier>>,
     /// Static keys by the SHA-256 of the key's bytes.
     pub keys: HashMap<[u8; 32], Arc<Key>>,
+    /// Name of the static key with `hash: generated`: the one whose key the process makes and prints.
+    pub generated_key: Option<String>,
 }
 
 /// An upstream service: where it is, how it is spoken to, with which credentials.
