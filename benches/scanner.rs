@@ -70,10 +70,20 @@ fn bodies() -> [(&'static str, Vec<u8>); 9] {
     let pretty = "\n    {\n      \"role\": \"user\",\n      \"content\": [\n        {\n          \"type\": \"text\",\n          \"text\": \"Hello there\"\n        }\n      ]\n    },";
     [
         ("base64, one string", body(text.0, "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ+/", text.1)),
-        ("English, \\n every 80 bytes", body(text.0, &("All human beings are born free and equal in dignity and rights, all of them. ".to_owned() + r"\n"), text.1)),
+        (
+            "English, \\n every 80 bytes",
+            body(
+                text.0,
+                &("All human beings are born free and equal in dignity and rights, all of them. ".to_owned() + r"\n"),
+                text.1,
+            ),
+        ),
         ("code, an escape every 20 bytes", body(text.0, r#"let name = \"priyo\";\n\tprintln!(\"{name}\");\n"#, text.1)),
         ("Bangla in UTF-8", body(text.0, "সমস্ত মানুষ স্বাধীনভাবে সমান মর্যাদা এবং অধিকার নিয়ে জন্মগ্রহণ করে। ", text.1)),
-        ("Bangla in \\u escapes", body(text.0, r"\u09b8\u09ae\u09b8\u09cd\u09a4 \u09ae\u09be\u09a8\u09c1\u09b7 ", text.1)),
+        (
+            "Bangla in \\u escapes",
+            body(text.0, r"\u09b8\u09ae\u09b8\u09cd\u09a4 \u09ae\u09be\u09a8\u09c1\u09b7 ", text.1),
+        ),
         ("chat messages of 80 bytes", body(list.0, message, list.1)),
         ("pretty-printed", body(list.0, pretty, list.1)),
         ("token ids", body(list.0, "1024,77,50256,", list.1)),

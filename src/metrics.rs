@@ -5,6 +5,7 @@
 //! the endpoint table, `code` one of [`crate::error::ApiError`]'s. Observing a request or an attempt costs
 //! one hash look-up and a few atomic additions, without allocation once a series exists.
 
+mod outcome;
 mod process;
 
 use std::collections::{HashMap, HashSet};
@@ -20,85 +21,14 @@ use prometheus::{
 use crate::access::Record;
 use crate::endpoint::ENDPOINTS;
 
+pub use outcome::Outcome;
+
 /// Label value for a request without an endpoint or a configured model.
 const NONE: &str = "none";
 
 /// Upper bounds in seconds: from a cached embedding to a long generation.
 const DURATION_BUCKETS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0];
-
-/// How an attempt at a provider ended: the `outcome` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Outcome {
-    /// An answer below 400 that came to its end.
-    Success,
-    /// The provider refuses the request itself (400, 404, 413, 422 and other 4xx).
-    RequestRefused,
-    /// The provider refuses our credential (401, 403).
-    CredentialRefused,
-    /// 408.
-    RequestTimeout,
-    /// 429.
-    RateLimited,
-    /// 5xx.
-    ServerError,
-    /// An answer we do not pass on: a redirect, or bytes that are no HTTP.
-    InvalidResponse,
-    /// Name resolution failed.
-    DnsFailed,
-    /// Refused, unreachable, timed out while connecting, or TLS failed.
-    ConnectFailed,
-    /// The connection ended before any byte of an answer.
-    Reset,
-    /// No answer within `timeouts.first_byte`.
-    FirstByteTimeout,
-    /// The answer stopped: within `timeouts.idle` or `timeouts.total` nothing more came.
-    StreamTimeout,
-    /// The connection ended inside the answer.
-    StreamCut,
-    /// The client left, or its body turned out invalid, before the answer was complete.
-    Aborted,
-}
-
-impl Outcome {
-    const ALL: [Outcome; 14] = [
-        Outcome::Success,
-        Outcome::RequestRefused,
-        Outcome::CredentialRefused,
-        Outcome::RequestTimeout,
-        Outcome::RateLimited,
-        Outcome::ServerError,
-        Outcome::InvalidResponse,
-        Outcome::DnsFailed,
-        Outcome::ConnectFailed,
-        Outcome::Reset,
-        Outcome::FirstByteTimeout,
-        Outcome::StreamTimeout,
-        Outcome::StreamCut,
-        Outcome::Aborted,
-    ];
-
-    /// The label value, also fit for a log line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Success => "success",
-            Outcome::RequestRefused => "request_refused",
-            Outcome::CredentialRefused => "credential_refused",
-            Outcome::RequestTimeout => "request_timeout",
-            Outcome::RateLimited => "rate_limited",
-            Outcome::ServerError => "server_error",
-            Outcome::InvalidResponse => "invalid_response",
-            Outcome::DnsFailed => "dns_failed",
-            Outcome::ConnectFailed => "connect_failed",
-            Outcome::Reset => "reset",
-            Outcome::FirstByteTimeout => "first_byte_timeout",
-            Outcome::StreamTimeout => "stream_timeout",
-            Outcome::StreamCut => "stream_cut",
-            Outcome::Aborted => "aborted",
-        }
-    }
-}
 
 /// A result of loading routes.yaml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
