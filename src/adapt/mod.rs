@@ -60,10 +60,13 @@
 
 pub mod echo;
 pub mod outcome;
+pub mod refusal;
 pub mod request;
 pub mod response;
 pub mod rules;
+mod scrub;
 pub mod sse;
+pub mod stream_error;
 mod target;
 
 use thiserror::Error;
