@@ -4,6 +4,7 @@ pub mod access;
 pub mod adapt;
 pub mod config;
 pub mod credential;
+pub mod demo;
 pub mod endpoint;
 pub mod error;
 pub mod metrics;
