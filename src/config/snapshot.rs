@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 use super::rule::Rules;
 use crate::endpoint::EndpointSet;
 
-/// One loaded routes.yaml.
-#[derive(Debug)]
+/// One loaded routes.yaml. The default is empty: it knows no key and no model.
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Counts loads in this process, from 1.
     pub generation: u64,

@@ -1,3 +1,386 @@
-//! The data plane.
+//! The data plane: Pingora's phases, each delegating in a few lines.
+//!
+//! A request: authenticate (headers only) -> inspect -> authorise -> plan, all in `request_filter`; then, per
+//! attempt, `upstream_peer` -> `upstream_request_filter` -> the body from its source ->
+//! `upstream_response_filter`; the answer's bytes through `response_body_filter`; `logging` at the end.
+//! An attempt fails over until the head of its answer is passed on.
 
+mod admission;
+pub mod body;
+mod call;
+mod dns;
+mod exchange;
 pub mod inspect;
+pub mod lanes;
+mod models;
+mod respond;
+pub mod route;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::compression::ResponseCompressionCtx;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+
+use crate::config::{Facts, Live, ProcessConf, Snapshot, Timeouts};
+use crate::endpoint::{Dialect, Endpoint, ModelIn};
+use crate::error::ApiError;
+use crate::metrics;
+use admission::{Caller, Grant};
+use body::{Body, BodyLimits, Budget, HeldLimits, Meter, ReadUntil, Watch};
+use call::{Call, Routed};
+use dns::Dns;
+use inspect::Inspector;
+use lanes::Lanes;
+use upstream::Peers;
+
+/// How long an idle client connection is kept.
+const KEEPALIVE_SECONDS: u64 = 60;
+/// The longest wait for a client to take more of its answer.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// The data plane of one process.
+pub struct Gateway {
+    live: Arc<Live>,
+    limits: BodyLimits,
+    lanes: Lanes,
+    dns: Dns,
+    peers: Peers,
+}
+
+/// What `request_filter` came to.
+enum Admitted {
+    /// On to a provider.
+    Proxy,
+    /// Forge answered.
+    Answered,
+}
+
+impl Gateway {
+    /// Serves what `live` holds, within the bounds of `conf`.
+    pub fn new(live: Arc<Live>, conf: &ProcessConf) -> Self {
+        let bounds = &conf.bounds;
+        let memory = Meter { taken: metrics::buffered_add, returned: metrics::buffered_sub };
+        let disk = Meter { taken: metrics::spilled_add, returned: metrics::spilled_sub };
+        let limits = BodyLimits {
+            bytes_max: bounds.body_bytes_max,
+            replay_bytes_max: bounds.replay_bytes_max,
+            stall: bounds.body_stall,
+            held: HeldLimits {
+                memory_bytes_max: bounds.body_memory_bytes_max,
+                memory: Budget::new(bounds.buffered_bytes_max, memory),
+                disk: Budget::new(bounds.spilled_bytes_max, disk),
+                spill_dir: bounds.spill_dir.clone(),
+            },
+        };
+        let dns = Dns::new(conf.upstream.dns_ttl_max);
+        Self { live, limits, lanes: Lanes::default(), dns, peers: Peers::new(conf.upstream.idle) }
+    }
+
+    async fn admit(&self, session: &mut Session, call: &mut Call) -> Result<Admitted, ApiError> {
+        let snapshot = self.live.load();
+        let caller = admission::authenticate(&snapshot, session.req_header())?;
+        call.key = Some(Arc::clone(caller.key()));
+        let endpoint = admission::endpoint(&caller, session.req_header())?;
+        call.endpoint = Some(endpoint);
+        match endpoint.row().model_in {
+            ModelIn::Nowhere => self.answer(session, call, &snapshot).await,
+            ModelIn::Query => self.admit_websocket(session, call, (snapshot, caller)),
+            ModelIn::Json | ModelIn::Multipart | ModelIn::JsonOrMultipart => {
+                self.admit_body(session, call, (snapshot, caller)).await
+            }
+        }
+    }
+
+    /// The endpoints that Forge answers itself.
+    async fn answer(&self, session: &mut Session, call: &mut Call, snapshot: &Snapshot) -> Result<Admitted, ApiError> {
+        let head = session.req_header();
+        let Some(key) = call.key.clone() else { return Err(ApiError::invalid_key()) };
+        if head.headers.contains_key("anthropic-version") {
+            call.dialect = Dialect::Anthropic;
+        }
+        let value = match head.uri.path().strip_prefix("/v1/models/") {
+            None => models::list(snapshot, &key, (call.dialect, head.uri.query())),
+            Some(id) => models::retrieve(snapshot, &key, (call.dialect, id))?,
+        };
+        respond::json(session, call, &value).await;
+        Ok(Admitted::Answered)
+    }
+
+    /// A WebSocket: the model is in the query, and there is no body.
+    fn admit_websocket(
+        &self,
+        session: &Session,
+        call: &mut Call,
+        (snapshot, caller): (Arc<Snapshot>, Caller),
+    ) -> Result<Admitted, ApiError> {
+        if !session.is_upgrade_req() {
+            return Err(ApiError::upgrade_required());
+        }
+        let named = query_model(session.req_header().uri.query().unwrap_or_default())?;
+        let grant = admission::authorise(caller, &snapshot, &named)?;
+        self.route(session, call, (snapshot, grant))?;
+        Ok(Admitted::Proxy)
+    }
+
+    /// Everything that has a body: it is read until its model is known, at least.
+    async fn admit_body(
+        &self,
+        session: &mut Session,
+        call: &mut Call,
+        (snapshot, caller): (Arc<Snapshot>, Caller),
+    ) -> Result<Admitted, ApiError> {
+        let Some(endpoint) = call.endpoint else { return Err(ApiError::unknown_path()) };
+        let row = endpoint.row();
+        let limits = BodyLimits { bytes_max: row.body_bytes_max.min(self.limits.bytes_max), ..self.limits.clone() };
+        let announced = announced_length(&session.req_header().headers, limits.bytes_max)?;
+        let inspector = Inspector::for_request(row, sole_content_type(&session.req_header().headers)?)?;
+        if respond::expects_continue(session) && session.downstream_session.write_continue_response().await.is_err() {
+            call.left();
+            return Ok(Admitted::Answered);
+        }
+        let until = if snapshot.rules.reads_stream || (snapshot.rules.reads_body_bytes && announced.is_none()) {
+            ReadUntil::End
+        } else {
+            ReadUntil::Model
+        };
+        let captured = Body::capture(&mut session.downstream_session, inspector, limits, until).await?;
+        let named = captured.inspected(|found| found.model().map(|model| model.name.clone()));
+        call.body = Some(captured);
+        let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;
+        let grant = admission::authorise(caller, &snapshot, &named)?;
+        self.route(session, call, (snapshot, grant))?;
+        let routed = call.routed.as_mut().zip(call.body.as_mut());
+        if let Some((routed, body)) = routed {
+            routed.announced = announced;
+            body.wrap(&mut session.downstream_session, Arc::clone(&routed.watch));
+        }
+        Ok(Admitted::Proxy)
+    }
+
+    /// Decides where a granted request goes.
+    fn route(
+        &self,
+        session: &Session,
+        call: &mut Call,
+        (snapshot, grant): (Arc<Snapshot>, Grant),
+    ) -> Result<(), ApiError> {
+        let Some(endpoint) = call.endpoint else { return Err(ApiError::unknown_path()) };
+        let now = std::time::Instant::now();
+        let headers;
+        let facts = if snapshot.rules.is_empty() {
+            None
+        } else {
+            headers = &session.req_header().headers;
+            Some(facts(session, call, (&grant, headers)))
+        };
+        let plan = route::plan(
+            &snapshot,
+            &route::Request {
+                requested: &grant.model,
+                endpoint,
+                facts: facts.as_ref(),
+                kept_out: &|lane| self.lanes.kept_out(lane, now),
+                seed: fastrand::u64(..),
+            },
+        )?;
+        let timeouts: Timeouts = plan.model.timeouts;
+        let watch = Arc::new(Watch::new(call.began, timeouts));
+        call.requested = Some(grant.model);
+        call.routed = Some(Routed::new(snapshot, plan, watch));
+        Ok(())
+    }
+}
+
+fn missing_model() -> ApiError {
+    ApiError::bad_field("model", "You must provide a model parameter.")
+}
+
+/// What rules may read of this request.
+fn facts<'a>(session: &'a Session, call: &'a Call, (grant, headers): (&'a Grant, &'a HeaderMap)) -> Facts<'a> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = call.body.as_ref();
+    Facts {
+        model: &grant.model,
+        endpoint: call.endpoint.unwrap_or(Endpoint::Models),
+        stream: body.is_some_and(|body| body.inspected(|found| found.stream() == Some(true))),
+        tier: &grant.key.tier.name,
+        key_name: &grant.key.name,
+        key_metadata: &grant.key.metadata,
+        headers,
+        path: session.req_header().uri.path(),
+        client_ip: call::client_ip(session),
+        body_bytes: announced.unwrap_or_else(|| body.map_or(0, Body::taken)),
+        time_unix: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64),
+    }
+}
+
+/// The client's Content-Length, checked against the limit before a byte is read.
+fn announced_length(headers: &HeaderMap, bytes_max: u64) -> Result<Option<u64>, ApiError> {
+    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(ApiError::unsupported_media("Request bodies must not be compressed (Content-Encoding)."));
+    }
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(None) };
+    let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    match length {
+        Some(length) if length > bytes_max => Err(ApiError::body_too_large(bytes_max)),
+        Some(length) => Ok(Some(length)),
+        None => Err(ApiError::bad_request("The Content-Length header is malformed.")),
+    }
+}
+
+fn sole_content_type(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    match (types.next(), types.next()) {
+        (first, None) => Ok(first.map(HeaderValue::as_bytes)),
+        (_, Some(_)) => Err(ApiError::bad_request("The Content-Type header is sent twice.")),
+    }
+}
+
+/// The one `model` of a query.
+fn query_model(query: &str) -> Result<String, ApiError> {
+    let mut named = query.split('&').filter_map(|pair| pair.strip_prefix("model="));
+    let (first, second) = (named.next(), named.next());
+    if second.is_some() {
+        return Err(ApiError::bad_field("model", "The query names more than one model."));
+    }
+    let name = first.filter(|name| !name.is_empty()).ok_or_else(missing_model)?;
+    let name = percent_encoding::percent_decode_str(name).decode_utf8();
+    let name = name.map_err(|_| ApiError::bad_field("model", "The model in the query is not UTF-8."))?;
+    if name.len() > inspect::MODEL_BYTES_MAX {
+        return Err(ApiError::bad_field("model", "The model's name is too long."));
+    }
+    Ok(name.into_owned())
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Call;
+
+    fn new_ctx(&self) -> Call {
+        Call::new()
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, call: &mut Call) -> Result<()> {
+        call.begin(session);
+        let client = &mut session.downstream_session;
+        client.set_keepalive(Some(KEEPALIVE_SECONDS));
+        client.set_write_timeout(Some(WRITE_STALL));
+        client.set_ignore_info_resp(true);
+        // An early answer does not end the connection: what the client still sends is read and dropped.
+        client.set_close_on_response_before_downstream_finish(false);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, call: &mut Call) -> Result<bool> {
+        match self.admit(session, call).await {
+            Ok(Admitted::Proxy) => Ok(false),
+            Ok(Admitted::Answered) => Ok(true),
+            Err(error) => {
+                respond::error(session, call, &error).await;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, call: &mut Call) -> Result<Box<HttpPeer>> {
+        // Undoes what a provider compresses although it was not asked to; fresh for each attempt, since the
+        // engine's does not survive a second answer.
+        session.upstream_compression = ResponseCompressionCtx::new(0, true, false);
+        self.next_peer(call).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        call: &mut Call,
+    ) -> Result<()> {
+        exchange::request_head(session, upstream, call)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut ResponseHeader,
+        call: &mut Call,
+    ) -> Result<()> {
+        self.judge(session, upstream, call)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        call: &mut Call,
+    ) -> Result<Option<Duration>> {
+        exchange::answer_body(body, end, call);
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        call: &mut Call,
+    ) -> Result<Option<Bytes>> {
+        // Trailers end a body whose end the body filter did not see, and are not passed on.
+        trailers.clear();
+        let mut rest = None;
+        exchange::answer_body(&mut rest, true, call);
+        Ok(Some(rest.unwrap_or_default()))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        call: &mut Call,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        exchange::not_connected(call, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        _session: &mut Session,
+        error: Box<Error>,
+        call: &mut Call,
+        client_reused: bool,
+    ) -> Box<Error> {
+        exchange::broken(call, error, client_reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, call: &mut Call) -> FailToProxy {
+        exchange::give_up(session, call, error).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, call: &mut Call) {
+        exchange::end(session, call, error);
+    }
+
+    // The access line says it all, once.
+    fn suppress_error_log(&self, _session: &Session, _call: &Call, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _call: &Call,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

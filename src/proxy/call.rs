@@ -1,0 +1,314 @@
+//! The one value of a request, which each stage extends: the engine's CTX.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue};
+use pingora::proxy::Session;
+
+use super::body::{Body, Expiry, Watch};
+use super::route::{Attempt, Plan};
+use crate::access::Record;
+use crate::adapt::echo::Echo;
+use crate::adapt::stream_error::Tail;
+use crate::config::{Key, Snapshot, Target};
+use crate::endpoint::{Dialect, Endpoint, dialect_of_path};
+use crate::error::ApiError;
+use crate::metrics::{self, Outcome};
+
+/// A request from its head to its last byte.
+pub struct Call {
+    /// When the head was read.
+    pub began: Instant,
+    /// Kept from the client or made; sent both ways.
+    pub request_id: HeaderValue,
+    /// What errors are written in.
+    pub dialect: Dialect,
+    /// The endpoint called, once known.
+    pub endpoint: Option<Endpoint>,
+    /// Who calls, once known.
+    pub key: Option<Arc<Key>>,
+    /// The name the client asked for, once known.
+    pub requested: Option<String>,
+    /// The request's body, where it has one.
+    pub body: Option<Body>,
+    /// Set once the request is to go upstream.
+    pub routed: Option<Routed>,
+    status: u16,
+    error_code: Option<&'static str>,
+    first_byte: Option<Duration>,
+    bytes_out: u64,
+    left: bool,
+    _in_flight: metrics::Held,
+}
+
+/// What exists once a request has a plan.
+pub struct Routed {
+    /// The configuration the request began with.
+    pub snapshot: Arc<Snapshot>,
+    /// The decision.
+    pub plan: Plan,
+    /// The time limits.
+    pub watch: Arc<Watch>,
+    /// The client's Content-Length.
+    pub announced: Option<u64>,
+    /// What happens to the answer's body.
+    pub answer: Answer,
+    /// What the client is told if no attempt is left.
+    pub failure: Option<ApiError>,
+    next: usize,
+    attempts: u32,
+    repeated: bool,
+    settled: Option<Outcome>,
+    judged: Option<Verdict>,
+    _stream: Option<metrics::Held>,
+}
+
+/// What was decided about an attempt that a status ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Another attempt follows.
+    Next,
+    /// None does.
+    Last,
+}
+
+/// What happens to the bytes of the answer.
+pub enum Answer {
+    /// Its head has not come.
+    Awaited,
+    /// They pass as they are; a stream's tail is kept, so that a cut can be told safely.
+    Passing(Option<Tail>),
+    /// The model's name is replaced on the way.
+    Echoing(Box<Echo>, Option<Tail>),
+    /// A refusal: gathered, then given in the client's shape.
+    Refusal(u16, Vec<u8>),
+}
+
+impl Call {
+    /// A request whose head was not looked at yet.
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            request_id: HeaderValue::from_static("-"),
+            dialect: Dialect::OpenAi,
+            endpoint: None,
+            key: None,
+            requested: None,
+            body: None,
+            routed: None,
+            status: 0,
+            error_code: None,
+            first_byte: None,
+            bytes_out: 0,
+            left: false,
+            _in_flight: metrics::hold_request(),
+        }
+    }
+
+    /// Takes from the head what even an error needs.
+    pub fn begin(&mut self, session: &Session) {
+        let head = session.req_header();
+        self.began = Instant::now();
+        self.request_id = request_id(&head.headers);
+        self.dialect = dialect_of_path(head.uri.path());
+    }
+
+    /// Forge answered by itself.
+    pub fn answered(&mut self, body_bytes: u64) {
+        self.bytes_out += body_bytes;
+        self.first_byte();
+    }
+
+    /// The first byte of the answer is on its way.
+    pub fn first_byte(&mut self) {
+        let began = self.began;
+        self.first_byte.get_or_insert_with(|| began.elapsed());
+    }
+
+    /// The request ends in `error`.
+    pub fn failed(&mut self, error: &ApiError) {
+        self.error_code = Some(error.code);
+    }
+
+    /// The client left before its answer was complete.
+    pub fn left(&mut self) {
+        self.left = true;
+    }
+
+    /// Counts and logs the request; the last thing that happens to it.
+    pub fn finish(&mut self, session: &Session) {
+        self.status = session.response_written().map_or(0, |head| head.status.as_u16());
+        self.bytes_out = self.bytes_out.max(session.body_bytes_sent() as u64);
+        let record = self.record(session);
+        metrics::request(&record);
+        crate::access::write(&record);
+    }
+
+    fn record<'a>(&'a self, session: &Session) -> Record<'a> {
+        let routed = self.routed.as_ref();
+        let target = routed.and_then(|routed| Some(routed.plan.target(routed.current()?.slot)));
+        let requested = self.requested.as_deref();
+        Record {
+            request_id: self.request_id.to_str().unwrap_or("-"),
+            key_name: self.key.as_ref().map(|key| key.name.as_str()),
+            endpoint: self.endpoint,
+            model: routed.map(|routed| routed.plan.model.name.as_str()),
+            requested_model: requested,
+            provider: target.map(|target| target.provider.name.as_str()),
+            upstream_model: target.and_then(|target| target.model.as_deref().or(requested)),
+            attempts: routed.map_or(0, |routed| routed.attempts),
+            status: self.status,
+            error_code: self.error_code,
+            rule: routed.and_then(|routed| routed.plan.rule),
+            stream: self.body.as_ref().is_some_and(|body| body.inspected(|found| found.stream() == Some(true))),
+            first_byte: self.first_byte,
+            total: self.began.elapsed(),
+            bytes_in: self.body.as_ref().map_or(0, Body::taken),
+            bytes_out: self.bytes_out,
+            client_ip: client_ip(session),
+            aborted_by_client: self.left,
+        }
+    }
+}
+
+impl Routed {
+    /// A request with a plan, before its first attempt.
+    pub fn new(snapshot: Arc<Snapshot>, plan: Plan, watch: Arc<Watch>) -> Self {
+        Self {
+            snapshot,
+            plan,
+            watch,
+            announced: None,
+            answer: Answer::Awaited,
+            failure: None,
+            next: 0,
+            attempts: 0,
+            repeated: false,
+            settled: None,
+            judged: None,
+            _stream: None,
+        }
+    }
+
+    /// Moves on to the next attempt.
+    pub fn advance(&mut self) -> Option<Attempt> {
+        let attempt = *self.plan.attempts.get(self.next)?;
+        self.next += 1;
+        self.attempts += 1;
+        self.answer = Answer::Awaited;
+        (self.settled, self.judged) = (None, None);
+        self.watch.begin_attempt();
+        Some(attempt)
+    }
+
+    /// Has the current attempt made once more, on a fresh connection. Once per request: the pool's other
+    /// connections may be as dead as the one that failed.
+    pub fn repeat(&mut self) -> bool {
+        let first = !self.repeated;
+        if first {
+            self.repeated = true;
+            self.next -= 1;
+        }
+        first
+    }
+
+    /// The attempt under way.
+    pub fn current(&self) -> Option<Attempt> {
+        self.plan.attempts.get(self.next.checked_sub(1)?).copied()
+    }
+
+    /// The target of the attempt under way.
+    pub fn target(&self) -> Option<&Target> {
+        self.current().map(|attempt| self.plan.target(attempt.slot))
+    }
+
+    /// Whether the plan has another attempt.
+    pub fn has_next(&self) -> bool {
+        self.next < self.plan.attempts.len()
+    }
+
+    /// Whether the client was given the head of an answer.
+    pub fn committed(&self) -> bool {
+        !matches!(self.answer, Answer::Awaited)
+    }
+
+    /// Counts how the attempt under way ended; only the first word counts.
+    pub fn settle(&mut self, outcome: Outcome) {
+        if self.settled.is_none()
+            && let Some(target) = self.target()
+        {
+            metrics::attempt(&target.provider.name, outcome);
+            self.settled = Some(outcome);
+        }
+    }
+
+    /// Records what follows a status that ended the attempt.
+    pub fn judge(&mut self, verdict: Verdict) {
+        self.judged = Some(verdict);
+    }
+
+    /// What was decided, if a status ended the attempt.
+    pub fn judged(&self) -> Option<Verdict> {
+        self.judged
+    }
+
+    /// Counts the answer as a stream until the request ends.
+    pub fn streams(&mut self) {
+        self._stream = Some(metrics::hold_stream());
+    }
+
+    /// What a passed time limit means for the client.
+    pub fn expired(&self) -> Option<Expiry> {
+        self.watch.expired()
+    }
+}
+
+/// The client's `x-request-id` if it is fit to be logged, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    const BYTES_MAX: usize = 128;
+    let fit = |id: &&HeaderValue| {
+        let id = id.as_bytes();
+        (1..=BYTES_MAX).contains(&id.len())
+            && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+            && !id.starts_with(b"sk-")
+    };
+    let mut sent = headers.get_all("x-request-id").iter();
+    match (sent.next().filter(fit), sent.next()) {
+        (Some(id), None) => id.clone(),
+        _ => new_request_id(),
+    }
+}
+
+fn new_request_id() -> HeaderValue {
+    let id = format!("req_{:024x}", fastrand::u128(..) >> 32);
+    HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("req_0"))
+}
+
+/// The peer's address. Forwarding headers say nothing here: anyone can send them.
+pub fn client_ip(session: &Session) -> Option<IpAddr> {
+    session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(values: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("x-request-id", HeaderValue::from_str(value).unwrap());
+        }
+        values.first().is_some_and(|first| request_id(&headers) == first)
+    }
+
+    #[test]
+    fn only_a_clean_request_id_is_kept() {
+        assert!(kept(&["abc-1_2.3:4"]));
+        assert!(!kept(&["a b"]) && !kept(&[&"a".repeat(129)]) && !kept(&["a", "b"]) && !kept(&["sk-secret"]));
+        let made = new_request_id();
+        assert_eq!(made.len(), 28);
+        assert_ne!(made, new_request_id());
+    }
+}

@@ -1,0 +1,407 @@
+//! One attempt at a provider: request out, answer judged, bytes through, and what follows when it fails.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::Gateway;
+use super::body::{Body, Expiry};
+use super::call::{Answer, Call, Routed, Verdict};
+use super::lanes::Reason;
+use super::respond;
+use super::upstream::{Route, Wire};
+use crate::adapt::echo::Echo;
+use crate::adapt::outcome::{self, Outcome as Judgement};
+use crate::adapt::refusal::{self, Refused, Told};
+use crate::adapt::request::{self, Framing, Outgoing, Upgrade};
+use crate::adapt::response;
+use crate::adapt::stream_error::{Ending, Tail};
+use crate::config::{EchoModel, RetryOn};
+use crate::error::ApiError;
+use crate::metrics::{self, Outcome};
+
+impl Gateway {
+    /// The peer of the next attempt whose name resolves.
+    pub(super) async fn next_peer(&self, call: &mut Call) -> Result<Box<HttpPeer>> {
+        let wire = if call.body.is_some() { Wire::Http } else { Wire::WebSocket };
+        let Call { routed, body, requested, .. } = call;
+        let Some(routed) = routed.as_mut() else { return Err(Error::new_in(ErrorType::InternalError)) };
+        while let Some(attempt) = routed.advance() {
+            let model = &routed.plan.model;
+            let target = routed.plan.target(attempt.slot);
+            let Some(origin) = target.provider.origins.get(attempt.origin) else { continue };
+            match self.dns.address(origin, attempt.origin).await {
+                Ok(address) => {
+                    if let (Some(body), Some(requested)) = (body, requested) {
+                        body.begin_attempt(target.model.as_deref().unwrap_or(requested));
+                    }
+                    let generation = routed.snapshot.generation;
+                    let timeouts = model.timeouts;
+                    let provider = &target.provider;
+                    return Ok(Box::new(self.peers.peer(&Route {
+                        provider,
+                        origin,
+                        address,
+                        timeouts,
+                        wire,
+                        generation,
+                    })));
+                }
+                Err(error) => {
+                    log::warn!("provider {}: {error}", target.provider.name);
+                    routed.settle(Outcome::DnsFailed);
+                    routed.failure = Some(ApiError::upstream_error());
+                }
+            }
+        }
+        Err(Error::new_up(ErrorType::ConnectError))
+    }
+
+    /// Decides from the answer's head whether it is passed on, given in another shape, or not given at all.
+    pub(super) fn judge(&self, session: &Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+        let status = head.status.as_u16();
+        if head.status.is_informational() && status != 101 {
+            return Ok(());
+        }
+        let Some(routed) = call.routed.as_mut() else { return Ok(()) };
+        routed.watch.heard();
+        let judgement = outcome::judge(status);
+        let lane = routed.current().map(|attempt| attempt.lane);
+        match judgement {
+            Judgement::Success if compressed(head) => Err(turn_down(call, judgement, ApiError::upstream_error())),
+            Judgement::Success => {
+                lane.inspect(|lane| self.lanes.let_in(*lane));
+                pass_on(session, head, call)
+            }
+            Judgement::Refusal => refuse(head, call),
+            Judgement::RateLimited
+            | Judgement::RequestTimeout
+            | Judgement::OurCredential
+            | Judgement::ProviderFault => {
+                let error = self.keep_out(head, routed, judgement);
+                Err(turn_down(call, judgement, error))
+            }
+        }
+    }
+
+    /// Keeps the lane out for as long as the provider asks, and says what the client is told if nobody answers.
+    fn keep_out(&self, head: &ResponseHeader, routed: &Routed, judgement: Judgement) -> ApiError {
+        let now_unix = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64);
+        let wait = outcome::retry_after(&head.headers, now_unix).filter(|wait| !wait.is_zero());
+        let (reason, mut error) = match judgement {
+            Judgement::RateLimited => (Reason::RateLimited, ApiError::upstream_rate_limited(wait)),
+            Judgement::RequestTimeout => (Reason::Unavailable, ApiError::upstream_timeout()),
+            Judgement::Success | Judgement::Refusal | Judgement::OurCredential | Judgement::ProviderFault => {
+                (Reason::Unavailable, ApiError::upstream_error())
+            }
+        };
+        if let (Some(wait), Some(attempt), Some(target)) = (wait, routed.current(), routed.target()) {
+            self.lanes.keep_out(attempt.lane, Instant::now(), (wait, reason));
+            metrics::ejection(&target.provider.name, wait);
+            error.retry_after = Some(wait);
+        }
+        error
+    }
+}
+
+/// Replaces the engine's copy of the client's head by one made for the provider.
+pub(super) fn request_head(session: &Session, head: &mut RequestHeader, call: &Call) -> Result<()> {
+    let attempt = call.routed.as_ref().and_then(|routed| Some((routed, routed.current()?)));
+    let (Some((routed, attempt)), Some(endpoint), Some(requested)) = (attempt, call.endpoint, &call.requested) else {
+        return Err(Error::new_in(ErrorType::InternalError));
+    };
+    let target = routed.plan.target(attempt.slot);
+    let provider = &target.provider;
+    let Some(origin) = provider.origins.get(attempt.origin) else {
+        return Err(Error::new_in(ErrorType::InternalError));
+    };
+    let (framing, upgrade) = match &call.body {
+        None => (Framing::None, Upgrade::WebSocket),
+        Some(body) => (body.length(routed.announced).map_or(Framing::Chunked, Framing::Length), Upgrade::None),
+    };
+    let client = session.req_header();
+    *head = request::head(&Outgoing {
+        endpoint,
+        query: client.uri.query(),
+        headers: &client.headers,
+        provider,
+        origin,
+        key: provider.keys.get(attempt.key),
+        model: target.model.as_deref().unwrap_or(requested),
+        request_id: &call.request_id,
+        framing,
+        upgrade,
+        version: head.version,
+    })
+    .map_err(|error| Error::because(ErrorType::InternalError, "building the upstream request", error).into_in())?;
+    Ok(())
+}
+
+/// Whether the body is in a coding that the engine could not undo. Nobody asked for one.
+fn compressed(head: &ResponseHeader) -> bool {
+    head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Passes a good answer on. From here on there is no other attempt.
+fn pass_on(session: &Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+    let (Some(routed), Some(requested)) = (call.routed.as_mut(), &call.requested) else { return Ok(()) };
+    let sse = media_type_is(&head.headers, b"text/event-stream");
+    let rewritten = routed.plan.model.echo_model == EchoModel::Requested && (sse || json(&head.headers));
+    let upgraded = session.is_upgrade_req();
+    routed.answer = match (rewritten && !upgraded, sse) {
+        (true, true) => Answer::Echoing(Box::new(Echo::sse(requested)), Some(Tail::default())),
+        (true, false) => Answer::Echoing(Box::new(Echo::json(requested)), None),
+        (false, _) => Answer::Passing(sse.then(Tail::default)),
+    };
+    if sse || upgraded {
+        routed.streams();
+    }
+    let body =
+        if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
+    call.body.iter().for_each(Body::settle);
+    response::head(head, &call.request_id, body)
+        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())
+}
+
+/// Gathers a refusal of the request itself, to give it in the client's shape.
+fn refuse(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+    let status = head.status.as_u16();
+    let empty = head.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    if empty || compressed(head) {
+        return Err(turn_down(call, Judgement::Refusal, ApiError::upstream_refusal(status, None)));
+    }
+    let Some(routed) = call.routed.as_mut() else { return Ok(()) };
+    routed.settle(Outcome::RequestRefused);
+    routed.answer = Answer::Refusal(status, Vec::new());
+    call.body.iter().for_each(Body::settle);
+    call.failed(&ApiError::upstream_refusal(status, None));
+    head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    response::head(head, &call.request_id, response::Body::Rewritten)
+        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())
+}
+
+fn media_type(headers: &HeaderMap) -> &[u8] {
+    let value = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+fn media_type_is(headers: &HeaderMap, essence: &[u8]) -> bool {
+    media_type(headers).eq_ignore_ascii_case(essence)
+}
+
+fn json(headers: &HeaderMap) -> bool {
+    media_type_is(headers, b"application/json")
+}
+
+/// Ends an attempt because of its status; `error` is for the client if no other attempt is made.
+fn turn_down(call: &mut Call, judgement: Judgement, error: ApiError) -> Box<Error> {
+    let (outcome, wanted): (_, fn(&RetryOn) -> bool) = match judgement {
+        Judgement::RateLimited => (Outcome::RateLimited, |on| on.rate_limited),
+        Judgement::RequestTimeout => (Outcome::RequestTimeout, |on| on.request_timeout),
+        Judgement::OurCredential => (Outcome::CredentialRefused, |on| on.server_error),
+        Judgement::ProviderFault => (Outcome::ServerError, |on| on.server_error),
+        Judgement::Success => (Outcome::InvalidResponse, |on| on.server_error),
+        Judgement::Refusal => (Outcome::RequestRefused, |_| false),
+    };
+    let retry = may_retry(call, wanted);
+    if let Some(routed) = call.routed.as_mut() {
+        routed.settle(outcome);
+        routed.failure = Some(error);
+        routed.judge(if retry { Verdict::Next } else { Verdict::Last });
+    }
+    let mut error = Error::new_up(ErrorType::Custom("the provider's status"));
+    error.set_retry(retry);
+    error
+}
+
+/// Whether another attempt may follow: the plan has one, the model's policy wants it, nothing was given to
+/// the client, and the body can be sent again in time.
+fn may_retry(call: &Call, wanted: impl Fn(&RetryOn) -> bool) -> bool {
+    let replayable = call.body.as_ref().is_none_or(Body::replayable);
+    call.routed.as_ref().is_some_and(|routed| {
+        routed.has_next()
+            && !routed.committed()
+            && wanted(&routed.plan.model.retry.on)
+            && routed.expired() != Some(Expiry::Total)
+            && replayable
+    })
+}
+
+/// The attempt had no connection.
+pub(super) fn not_connected(call: &mut Call, mut error: Box<Error>) -> Box<Error> {
+    let retry = may_retry(call, |on| on.connect);
+    if let Some(routed) = call.routed.as_mut() {
+        log_failure(routed, &error);
+        routed.settle(Outcome::ConnectFailed);
+        let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        routed.failure = Some(if timed_out { ApiError::upstream_timeout() } else { ApiError::upstream_error() });
+    }
+    error.set_retry(retry);
+    error
+}
+
+/// The attempt broke on an established connection.
+pub(super) fn broken(call: &mut Call, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    // The engine panics when a retry that depends on reuse is asked for before this is settled.
+    error.retry.decide_reuse(reused);
+    let judged = call.routed.as_ref().and_then(Routed::judged);
+    let retry = match judged {
+        Some(verdict) => verdict == Verdict::Next,
+        None => after_break(call, &error, reused),
+    };
+    error.set_retry(retry);
+    error
+}
+
+/// What follows a break that no status explains.
+fn after_break(call: &mut Call, error: &Error, reused: bool) -> bool {
+    let body_fault = call.body.as_ref().is_some_and(|body| body.fault().is_some());
+    let Some(expired) = call.routed.as_ref().map(Routed::expired) else { return false };
+    let committed = call.routed.as_ref().is_some_and(Routed::committed);
+    let (outcome, failure, retry) = match (expired, error.esource()) {
+        _ if body_fault => (Outcome::Aborted, None, false),
+        (Some(Expiry::FirstByte), _) => {
+            (Outcome::FirstByteTimeout, Some(ApiError::upstream_timeout()), may_retry(call, |on| on.first_byte))
+        }
+        (Some(Expiry::Idle | Expiry::Total), _) => (Outcome::StreamTimeout, Some(ApiError::upstream_timeout()), false),
+        (None, ErrorSource::Downstream) => (Outcome::Aborted, None, false),
+        (None, _) if committed => (Outcome::StreamCut, Some(ApiError::upstream_error()), false),
+        (None, _) if reused && fresh_connection(call) => return true,
+        (None, _) => (Outcome::Reset, Some(ApiError::upstream_error()), may_retry(call, |on| on.connect)),
+    };
+    if let Some(routed) = call.routed.as_mut() {
+        if failure.is_some() {
+            log_failure(routed, error);
+        }
+        routed.settle(outcome);
+        routed.failure = failure.or(routed.failure.take());
+    }
+    retry
+}
+
+/// A pooled connection that the provider had closed meanwhile: the same attempt goes over a fresh one.
+fn fresh_connection(call: &mut Call) -> bool {
+    let replayable = call.body.as_ref().is_none_or(Body::replayable);
+    replayable && call.routed.as_mut().is_some_and(Routed::repeat)
+}
+
+fn log_failure(routed: &Routed, error: &Error) {
+    if let Some(target) = routed.target() {
+        log::warn!("provider {}: {error}", target.provider.name);
+    }
+}
+
+/// Passes the bytes of the answer through.
+pub(super) fn answer_body(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) {
+    call.first_byte();
+    let dialect = call.dialect;
+    let Some(routed) = call.routed.as_mut() else { return };
+    routed.watch.heard();
+    match &mut routed.answer {
+        Answer::Awaited => {}
+        Answer::Passing(tail) => follow(tail, bytes.as_ref()),
+        Answer::Echoing(echo, tail) => {
+            let spliced = bytes.take().map(|bytes| echo.feed(bytes)).unwrap_or_default();
+            let rest = if end { echo.finish() } else { Bytes::new() };
+            *bytes = Some(if rest.is_empty() { spliced } else { [spliced, rest].concat().into() });
+            follow(tail, bytes.as_ref());
+        }
+        Answer::Refusal(_, gathered) => {
+            // One byte over the limit is enough to tell that it is over.
+            let room = refusal::BODY_BYTES_MAX + 1 - gathered.len();
+            let more = bytes.take().unwrap_or_default();
+            gathered.extend_from_slice(&more[..more.len().min(room)]);
+            *bytes = Some(Bytes::new());
+        }
+    }
+    if end {
+        routed.settle(Outcome::Success);
+        if let Answer::Refusal(status, gathered) = &mut routed.answer {
+            let (status, body) = (*status, Bytes::from(std::mem::take(gathered)));
+            *bytes = routed.target().map(|target| {
+                let refused = Refused { status, body: &body, dialect, provider: &target.provider };
+                match refusal::tell(&refused) {
+                    Told::Body(body) => body,
+                    Told::Error(error) => error.body(dialect, call.request_id.to_str().unwrap_or_default()).into(),
+                }
+            });
+        }
+    }
+}
+
+fn follow(tail: &mut Option<Tail>, bytes: Option<&Bytes>) {
+    if let (Some(tail), Some(bytes)) = (tail, bytes) {
+        tail.push(bytes);
+    }
+}
+
+/// No attempt is left, or the client is at fault or gone: the last word to the client.
+pub(super) async fn give_up(session: &mut Session, call: &mut Call, error: &Error) -> FailToProxy {
+    if let Some(body) = call.body.as_mut() {
+        // The client's own session is needed to close or keep its connection.
+        body.unwrap(&mut session.downstream_session);
+    }
+    session.set_keepalive(None);
+    let body_fault = call.body.as_ref().and_then(Body::fault);
+    let failure = call.routed.as_mut().and_then(|routed| routed.failure.take());
+    let told = match (body_fault, failure) {
+        (Some(fault), _) => Some(fault),
+        (None, Some(failure)) => Some(failure),
+        (None, None) if *error.esource() == ErrorSource::Downstream => None,
+        (None, None) => {
+            log::error!("request {}: {error}", call.request_id.to_str().unwrap_or("-"));
+            Some(ApiError::internal())
+        }
+    };
+    match told {
+        None => call.left(),
+        Some(told) if respond::answered(session) => end_stream(session, call, &told).await,
+        Some(told) => respond::error(session, call, &told).await,
+    }
+    FailToProxy { error_code: error_code(session), can_reuse_downstream: false }
+}
+
+fn error_code(session: &Session) -> u16 {
+    session.response_written().map_or(0, |head| head.status.as_u16())
+}
+
+/// Ends an answer that has begun so that nobody takes it for whole: an event stream by an error event,
+/// everything else by a broken framing.
+async fn end_stream(session: &mut Session, call: &mut Call, error: &ApiError) {
+    call.failed(error);
+    let tail = call.routed.as_ref().and_then(|routed| match &routed.answer {
+        Answer::Passing(tail) | Answer::Echoing(_, tail) => tail.as_ref(),
+        Answer::Awaited | Answer::Refusal(..) => None,
+    });
+    let (Some(tail), Some(endpoint)) = (tail, call.endpoint) else {
+        session.downstream_session.shutdown().await;
+        return;
+    };
+    let event = tail.end(&Ending { endpoint, error, request_id: call.request_id.to_str().unwrap_or_default() });
+    if session.write_response_body(Some(event), true).await.is_err() {
+        call.left();
+    }
+}
+
+/// The end of the request, whatever it was.
+pub(super) fn end(session: &mut Session, call: &mut Call, error: Option<&Error>) {
+    if let Some(body) = call.body.as_mut() {
+        body.unwrap(&mut session.downstream_session);
+    }
+    let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
+        && call.body.as_ref().is_none_or(|body| body.fault().is_none())
+        && call.routed.as_ref().is_none_or(|routed| routed.expired().is_none());
+    if left {
+        call.left();
+        if let Some(routed) = call.routed.as_mut() {
+            routed.settle(Outcome::Aborted);
+        }
+    }
+    call.finish(session);
+}
