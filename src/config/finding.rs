@@ -40,9 +40,9 @@ pub struct Faults {
 
 impl Faults {
     /// A file that could not be read at all.
-    pub(super) fn unreadable(file: String, error: impl fmt::Display) -> Self {
+    pub(super) fn unreadable(file: &str, error: impl fmt::Display) -> Self {
         let message = format!("cannot be read: {error}");
-        Self { file, list: vec![Finding { line: 1, path: String::new(), message, meant: None }] }
+        Self { file: file.to_owned(), list: vec![Finding { line: 1, path: String::new(), message, meant: None }] }
     }
 }
 

@@ -12,23 +12,25 @@ use super::model::Resolver;
 use super::place::{Place, Report};
 use super::provider;
 use super::rule::Rules;
-use super::secret::{Secrets, read_regular};
+use super::secret::{FilesRead, Secrets, read_regular, sha256};
 use super::shape::ROUTES;
 use super::snapshot::{Provider, Snapshot};
 use super::tree::{self, Kind};
 
-/// The largest routes.yaml, in bytes.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Looks up an environment variable.
+pub type EnvLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// Tells where the demo provider listens, starting it if it does not yet.
+pub type DemoAddress = Arc<dyn Fn() -> io::Result<SocketAddr> + Send + Sync>;
 
 /// What a routes.yaml cannot know by itself.
 #[derive(Clone)]
 pub struct Surroundings {
     /// Where relative paths in the file start. [`load`] takes the file's own directory instead.
     pub base_dir: PathBuf,
-    /// Looks up an environment variable.
-    pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// Where `env:NAME` is looked up.
+    pub env: EnvLookup,
     /// The demo provider's address; asked for only if a provider is of kind `demo`, so that it is started then.
-    pub demo: Arc<dyn Fn() -> io::Result<SocketAddr> + Send + Sync>,
+    pub demo: DemoAddress,
     /// SHA-256 of the key that `hash: generated` stands for.
     pub demo_key_sha256: [u8; 32],
     /// Becomes [`Snapshot::generation`].
@@ -65,37 +67,63 @@ pub struct Loaded {
     pub snapshot: Snapshot,
     /// What is doubtful in it.
     pub warnings: Vec<Finding>,
-    /// The files it refers to: secrets and certificates.
-    pub files: Vec<PathBuf>,
+    /// The file itself, where it is one, and those it refers to: secrets and certificates.
+    pub files: FilesRead,
 }
 
 /// Reads and checks the file at `path`; relative paths in it start at its directory. Blocks on file reads.
 pub fn load(path: &Path, around: &Surroundings) -> Result<Loaded, Faults> {
-    let name = path.display().to_string();
-    let text = read_text(path)?;
-    let base_dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    check(&text, &name, &Surroundings { base_dir, ..around.clone() })
+    load_with_files(path, around).0
 }
 
-/// The text of a configuration file.
-pub(super) fn read_text(path: &Path) -> Result<String, Faults> {
-    let unreadable = |error: &dyn fmt::Display| Faults::unreadable(path.display().to_string(), error);
-    let bytes = read_regular(path, FILE_BYTES_MAX).map_err(|error| unreadable(&error))?;
-    String::from_utf8(bytes).map_err(|error| unreadable(&error))
+/// As [`load`], with the files that were read also where there are faults: mending one of them mends the load.
+pub(super) fn load_with_files(path: &Path, around: &Surroundings) -> (Result<Loaded, Faults>, FilesRead) {
+    let name = path.display().to_string();
+    let bytes = read_regular(path);
+    let own = FilesRead::from([(path.to_path_buf(), bytes.as_deref().ok().map(sha256))]);
+    match text_of(bytes, &name) {
+        Ok(text) => {
+            let base_dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            check_with_files(&text, &name, &Surroundings { base_dir, ..around.clone() }, own)
+        }
+        Err(faults) => (Err(faults), own),
+    }
+}
+
+/// The text of a configuration file's bytes.
+pub(super) fn text_of(bytes: io::Result<Vec<u8>>, name: &str) -> Result<String, Faults> {
+    let bytes = bytes.map_err(|error| Faults::unreadable(name, error))?;
+    String::from_utf8(bytes).map_err(|error| Faults::unreadable(name, error))
 }
 
 /// Checks the text of a routes.yaml; `name` is what messages call it.
 pub fn check(text: &str, name: &str, around: &Surroundings) -> Result<Loaded, Faults> {
+    check_with_files(text, name, around, FilesRead::new()).0
+}
+
+fn check_with_files(
+    text: &str,
+    name: &str,
+    around: &Surroundings,
+    mut files: FilesRead,
+) -> (Result<Loaded, Faults>, FilesRead) {
     let faults = |list| Faults { file: name.to_owned(), list };
-    let root = tree::parse(text).map_err(faults)?;
+    let root = match tree::parse(text) {
+        Ok(root) => root,
+        Err(list) => return (Err(faults(list)), files),
+    };
     let report = Report::default();
     let place = Place::root(&root, &report);
     ROUTES.check(&place);
     let secrets = Secrets::new(around);
     let snapshot = snapshot(&place, &secrets, around);
-    let files = secrets.into_files();
+    files.extend(secrets.into_files());
     let (list, warnings) = report.finish();
-    if list.is_empty() { Ok(Loaded { snapshot, warnings, files }) } else { Err(faults(list)) }
+    if list.is_empty() {
+        (Ok(Loaded { snapshot, warnings, files: files.clone() }), files)
+    } else {
+        (Err(faults(list)), files)
+    }
 }
 
 /// What the file says, as far as it can be read; not to be used when a fault was reported.

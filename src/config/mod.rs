@@ -18,13 +18,16 @@ mod secret;
 mod shape;
 mod snapshot;
 mod tree;
+mod watch;
 
 pub use finding::{Faults, Finding};
-pub use load::{Loaded, Surroundings, check, load};
+pub use load::{DemoAddress, EnvLookup, Loaded, Surroundings, check, load};
 pub use process::{Bounds, LogFormat, ProcessConf, UpstreamConf};
 pub use rule::{Facts, Rule, Rules};
 pub use schema::routes_schema;
+pub use secret::FilesRead;
 pub use snapshot::*;
+pub use watch::{First, ReloadStatus, Watch};
 
 use std::sync::Arc;
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::amount;
 use super::finding::Faults;
-use super::load::read_text;
+use super::load::text_of;
 use super::place::{Place, Report};
+use super::secret::read_regular;
 use super::shape::PROCESS;
 use super::tree;
 
@@ -82,7 +83,7 @@ impl ProcessConf {
     /// Reads the file at `path`; every fault of it at once.
     pub fn load(path: &Path) -> Result<Self, Faults> {
         let name = path.display().to_string();
-        Self::parse(&read_text(path)?, &name)
+        Self::parse(&text_of(read_regular(path), &name)?, &name)
     }
 
     /// Reads the text of a conf/forge.yaml; `name` is what messages call it.

@@ -1,20 +1,26 @@
 //! Secrets are references: `env:NAME`, `file:PATH`, and for tests `plain:TEXT`. Nothing here shows one.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::Surroundings;
 use super::place::Place;
 
-/// The largest file a reference may name, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The largest file that configuration may be in or name, in bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// The SHA-256 of each file that was read, as it was read; `None` where it could not be. What a watch compares with.
+pub type FilesRead = BTreeMap<PathBuf, Option<[u8; 32]>>;
 
 /// Resolves references, and keeps which files they named: those are watched.
 pub(super) struct Secrets<'a> {
     around: &'a Surroundings,
-    files: RefCell<Vec<PathBuf>>,
+    files: RefCell<FilesRead>,
 }
 
 impl<'a> Secrets<'a> {
@@ -23,11 +29,8 @@ impl<'a> Secrets<'a> {
     }
 
     /// Every file that was read, or was to be.
-    pub fn into_files(self) -> Vec<PathBuf> {
-        let mut files = self.files.into_inner();
-        files.sort();
-        files.dedup();
-        files
+    pub fn into_files(self) -> FilesRead {
+        self.files.into_inner()
     }
 
     /// The secret a reference stands for; a bare literal is a fault and is not repeated.
@@ -50,17 +53,17 @@ impl<'a> Secrets<'a> {
     fn reference(&self, place: &Place<'_>) -> Option<Option<String>> {
         let text = place.text()?;
         if let Some(name) = text.strip_prefix("env:") {
-            return Some(self.from_env(place, name));
+            return Some(self.env(place, name));
         }
         if let Some(path) = text.strip_prefix("file:") {
-            return Some(self.from_file(place, path));
+            return Some(self.file(place, path));
         }
         let literal = text.strip_prefix("plain:")?;
         place.warn("a secret in plain sight; plain: is for tests, use env:NAME or file:PATH");
         Some(not_empty(place, literal))
     }
 
-    fn from_env(&self, place: &Place<'_>, name: &str) -> Option<String> {
+    fn env(&self, place: &Place<'_>, name: &str) -> Option<String> {
         match (self.around.env)(name) {
             Some(value) => not_empty(place, &value),
             None => {
@@ -70,7 +73,7 @@ impl<'a> Secrets<'a> {
         }
     }
 
-    fn from_file(&self, place: &Place<'_>, path: &str) -> Option<String> {
+    fn file(&self, place: &Place<'_>, path: &str) -> Option<String> {
         let bytes = self.read(place, path)?;
         match String::from_utf8(bytes) {
             Ok(text) => not_empty(place, &text),
@@ -84,8 +87,8 @@ impl<'a> Secrets<'a> {
     /// The bytes of a file named in routes.yaml; relative to its directory.
     pub fn read(&self, place: &Place<'_>, path: &str) -> Option<Vec<u8>> {
         let full = self.around.base_dir.join(path);
-        let result = read_regular(&full, FILE_BYTES_MAX);
-        self.files.borrow_mut().push(full);
+        let result = read_regular(&full);
+        self.files.borrow_mut().insert(full, result.as_deref().ok().map(sha256));
         result.map_err(|error| place.fault(format!("the file '{path}' cannot be read: {error}"))).ok()
     }
 }
@@ -100,15 +103,19 @@ fn not_empty(place: &Place<'_>, secret: &str) -> Option<String> {
     Some(secret.to_owned())
 }
 
-/// Reads a regular file of at most `bytes_max` bytes: a pipe would block, a device would not end.
-pub(super) fn read_regular(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+/// Reads a regular file of bounded size: a pipe would block, a device would not end.
+pub(super) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!("larger than {bytes_max} bytes")));
+    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes")));
     }
     Ok(bytes)
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
