@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use subtle::ConstantTimeEq;
 
 use super::rule::Rules;
 use crate::endpoint::EndpointSet;
@@ -31,6 +32,16 @@ pub struct Snapshot {
     pub keys: HashMap<[u8; 32], Arc<Key>>,
     /// Name of the static key with `hash: generated`: the one whose key the process makes and prints.
     pub generated_key: Option<String>,
+}
+
+impl Snapshot {
+    /// The static key whose SHA-256 is `hash`.
+    ///
+    /// The map finds a bucket by a keyed hash of the hash; what decides is compared in constant time.
+    pub fn find_key(&self, hash: &[u8; 32]) -> Option<&Arc<Key>> {
+        let (known, key) = self.keys.get_key_value(hash)?;
+        bool::from(known.ct_eq(hash)).then_some(key)
+    }
 }
 
 /// An upstream service: where it is, how it is spoken to, with which credentials.

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::compression::ResponseCompressionCtx;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -42,8 +42,6 @@ use inspect::Inspector;
 use lanes::Lanes;
 use upstream::Peers;
 
-/// How long an idle client connection is kept.
-const KEEPALIVE_SECONDS: u64 = 60;
 /// The longest wait for a client to take more of its answer.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
@@ -271,8 +269,11 @@ impl ProxyHttp for Gateway {
 
     async fn early_request_filter(&self, session: &mut Session, call: &mut Call) -> Result<()> {
         call.begin(session);
+        if session.is_process_shutting_down() {
+            // Said before the connection is closed, so that no request is sent into the closing.
+            session.set_keepalive(None);
+        }
         let client = &mut session.downstream_session;
-        client.set_keepalive(Some(KEEPALIVE_SECONDS));
         client.set_write_timeout(Some(WRITE_STALL));
         client.set_ignore_info_resp(true);
         // An early answer does not end the connection: what the client still sends is read and dropped.
@@ -314,6 +315,15 @@ impl ProxyHttp for Gateway {
         call: &mut Call,
     ) -> Result<()> {
         self.judge(session, upstream, call)
+    }
+
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, _call: &mut Call) -> Result<()> {
+        if session.req_header().version == Version::HTTP_10 {
+            // The engine chunks what has no length, which an HTTP/1.0 client cannot read: the end of the
+            // connection ends the body. RFC 9112 section 6.1.
+            head.remove_header(&TRANSFER_ENCODING);
+        }
+        Ok(())
     }
 
     fn response_body_filter(
