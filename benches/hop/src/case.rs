@@ -1,0 +1,132 @@
+//! What is sent and what must come back: the table of cases.
+
+use std::time::Duration;
+
+use crate::load::Stop;
+use crate::upstream::Mode;
+
+/// The model as the client names it; Forge rewrites it to `MODEL_UPSTREAM`.
+pub const MODEL: &str = "bench";
+/// The model as the upstream knows it. Longer than `MODEL`, so that the rewrite moves the bytes behind it.
+pub const MODEL_UPSTREAM: &str = "bench-upstream-70b";
+
+/// One situation to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Names it in the report, e.g. `16 KiB, model last`.
+    pub name: &'static str,
+    /// Length of the request body.
+    pub body_bytes: usize,
+    /// Where the body names its model.
+    pub model_at: ModelAt,
+    /// What the upstream answers.
+    pub mode: Mode,
+    /// Connections in use at once, each sending its next request when the last is answered.
+    pub connections: usize,
+    /// What ends a measurement.
+    pub stop: StopRule,
+    /// Measured with `--quick` too.
+    pub quick: bool,
+    /// The issue's bound on Forge's CPU time per request, as a multiple of `bare`'s.
+    pub ratio_max: Option<f64>,
+}
+
+/// Where a body names its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelAt {
+    /// Before the messages.
+    First,
+    /// After everything else.
+    Last,
+}
+
+/// What ends a measurement of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopRule {
+    /// The time of `--seconds`.
+    Time,
+    /// One request on every connection.
+    OnePerConnection,
+}
+
+const POST: Case = Case {
+    name: "",
+    body_bytes: 1 << 10,
+    model_at: ModelAt::First,
+    mode: Mode::Reply,
+    connections: 32,
+    stop: StopRule::Time,
+    quick: false,
+    ratio_max: None,
+};
+
+/// 100 events, 2 ms apart: close enough to load the gateway, apart enough that none melt into one read.
+const STREAM: Mode = Mode::Events { count: 100, pause: Duration::from_millis(2) };
+/// 5 events over 4 s: what a thousand idle-ish chats look like.
+const SLOW_STREAM: Mode = Mode::Events { count: 5, pause: Duration::from_secs(1) };
+
+/// Every case, in the order of the report.
+pub const CASES: &[Case] = &[
+    Case { name: "0.2 KiB, model first", body_bytes: 205, ..POST },
+    Case { name: "1 KiB, model first", quick: true, ratio_max: Some(1.3), ..POST },
+    Case { name: "1 KiB, model last", model_at: ModelAt::Last, ratio_max: Some(1.3), ..POST },
+    Case { name: "16 KiB, model first", body_bytes: 16 << 10, quick: true, ratio_max: Some(1.2), ..POST },
+    Case { name: "16 KiB, model last", body_bytes: 16 << 10, model_at: ModelAt::Last, ratio_max: Some(1.2), ..POST },
+    Case { name: "128 KiB, model first", body_bytes: 128 << 10, ratio_max: Some(1.2), ..POST },
+    Case { name: "128 KiB, model last", body_bytes: 128 << 10, model_at: ModelAt::Last, ratio_max: Some(1.2), ..POST },
+    Case { name: "1 MiB, model first", body_bytes: 1 << 20, quick: true, ratio_max: Some(1.2), ..POST },
+    Case { name: "1 MiB, model last", body_bytes: 1 << 20, model_at: ModelAt::Last, ratio_max: Some(1.2), ..POST },
+    Case { name: "SSE, 100 events", mode: STREAM, quick: true, ..POST },
+    Case { name: "1,000 slow streams", mode: SLOW_STREAM, connections: 1000, stop: StopRule::OnePerConnection, ..POST },
+];
+
+impl Case {
+    /// The body as the client sends it: exactly `body_bytes` long.
+    pub fn body(&self) -> Vec<u8> {
+        let stream = matches!(self.mode, Mode::Events { .. });
+        let (head, tail) = match self.model_at {
+            ModelAt::First => (format!(r#"{{"model":"{MODEL}","stream":{stream},"messages":["#), "]}".to_owned()),
+            ModelAt::Last => (r#"{"messages":["#.to_owned(), format!(r#"],"stream":{stream},"model":"{MODEL}"}}"#)),
+        };
+        let messages = messages(self.body_bytes.saturating_sub(head.len() + tail.len()));
+        [head, messages, tail].concat().into_bytes()
+    }
+
+    /// When the load generator stops.
+    pub fn stop(&self, time: Duration) -> Stop {
+        match self.stop {
+            StopRule::Time => Stop::After(time),
+            StopRule::OnePerConnection => Stop::Requests(1),
+        }
+    }
+}
+
+/// A chat of turns of about 500 bytes, with the escapes and the non-ASCII text that real ones hold.
+fn messages(bytes: usize) -> String {
+    const OPEN: &str = r#"{"role":"user","content":""#;
+    const CLOSE: &str = r#""}"#;
+    const TEXT: &str = r#"Explain \"zero copy\" in plain words.\nশুভ সকাল, then list `let x = a[0];` and why it pays. "#;
+    let mut turns = String::with_capacity(bytes);
+    let turn = [OPEN, &TEXT.repeat(4), CLOSE, ","].concat();
+    while turns.len() + 2 * turn.len() <= bytes {
+        turns.push_str(&turn);
+    }
+    let filler = bytes.saturating_sub(turns.len() + OPEN.len() + CLOSE.len());
+    let text = TEXT.repeat(filler / TEXT.len());
+    let padding = " ".repeat(filler - text.len());
+    [turns.as_str(), OPEN, &text, &padding, CLOSE].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_json_of_the_promised_length() {
+        for case in CASES {
+            let body = case.body();
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((body.len(), &json["model"]), (case.body_bytes, &MODEL.into()), "{}", case.name);
+        }
+    }
+}
