@@ -35,7 +35,7 @@ use crate::endpoint::{Dialect, Endpoint, ModelIn};
 use crate::error::ApiError;
 use crate::metrics;
 use admission::{Caller, Grant};
-use body::{Body, BodyLimits, Budget, HeldLimits, Meter, ReadUntil, Watch};
+use body::{Body, BodyLimits, Budget, HeldLimits, Meter, ReadUntil, Wanted, Watch};
 use call::{Call, Routed};
 use dns::Dns;
 use inspect::Inspector;
@@ -48,7 +48,7 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 /// The data plane of one process.
 pub struct Gateway {
     live: Arc<Live>,
-    limits: BodyLimits,
+    limits: Arc<BodyLimits>,
     lanes: Lanes,
     dns: Dns,
     peers: Peers,
@@ -80,7 +80,7 @@ impl Gateway {
             },
         };
         let dns = Dns::new(conf.upstream.dns_ttl_max);
-        Self { live, limits, lanes: Lanes::default(), dns, peers: Peers::new(conf.upstream.idle) }
+        Self { live, limits: Arc::new(limits), lanes: Lanes::default(), dns, peers: Peers::new(conf.upstream.idle) }
     }
 
     async fn admit(&self, session: &mut Session, call: &mut Call) -> Result<Admitted, ApiError> {
@@ -138,8 +138,8 @@ impl Gateway {
     ) -> Result<Admitted, ApiError> {
         let Some(endpoint) = call.endpoint else { return Err(ApiError::unknown_path()) };
         let row = endpoint.row();
-        let limits = BodyLimits { bytes_max: row.body_bytes_max.min(self.limits.bytes_max), ..self.limits.clone() };
-        let announced = announced_length(&session.req_header().headers, limits.bytes_max)?;
+        let bytes_max = row.body_bytes_max.min(self.limits.bytes_max);
+        let announced = announced_length(&session.req_header().headers, bytes_max)?;
         let inspector = Inspector::for_request(row, sole_content_type(&session.req_header().headers)?)?;
         if respond::expects_continue(session) && session.downstream_session.write_continue_response().await.is_err() {
             call.left();
@@ -150,7 +150,9 @@ impl Gateway {
         } else {
             ReadUntil::Model
         };
-        let captured = Body::capture(&mut session.downstream_session, inspector, limits, until).await?;
+        let captured =
+            Body::capture(&mut session.downstream_session, Wanted { inspector, bytes_max, until }, &self.limits)
+                .await?;
         let named = captured.inspected(|found| found.model().map(|model| model.name.clone()));
         call.body = Some(captured);
         let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;

@@ -18,7 +18,7 @@ const BLOCK_BYTES: usize = 16 << 10;
 const READ_BYTES: u64 = 64 << 10;
 
 /// Bounds of one body and the budgets it shares with all others.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct HeldLimits {
     /// Of this body in memory; the rest goes to disk.
     pub memory_bytes_max: u64,
@@ -44,7 +44,6 @@ pub enum HoldError {
 /// The kept prefix: bytes `0..len()` of the body.
 #[derive(Debug)]
 pub struct Held {
-    limits: HeldLimits,
     blocks: Vec<Bytes>,
     tail: BytesMut,
     memory_len: u64,
@@ -74,9 +73,16 @@ pub struct Spill {
 
 impl Held {
     /// Holds nothing yet.
-    pub fn new(limits: HeldLimits) -> Self {
-        let (memory, disk) = (limits.memory.lease(), limits.disk.lease());
-        Self { limits, blocks: Vec::new(), tail: BytesMut::new(), memory_len: 0, memory, file: None, disk_len: 0, disk }
+    pub fn new(limits: &HeldLimits) -> Self {
+        Self {
+            blocks: Vec::new(),
+            tail: BytesMut::new(),
+            memory_len: 0,
+            memory: limits.memory.lease(),
+            file: None,
+            disk_len: 0,
+            disk: limits.disk.lease(),
+        }
     }
 
     /// Bytes kept.
@@ -88,9 +94,9 @@ impl Held {
     ///
     /// # Errors
     /// [`HoldError::Budget`] when the shared memory or disk budget does not have the bytes.
-    pub fn push(&mut self, chunk: &Bytes) -> Result<Option<Spill>, HoldError> {
+    pub fn push(&mut self, chunk: &Bytes, limits: &HeldLimits) -> Result<Option<Spill>, HoldError> {
         let more = chunk.len() as u64;
-        if self.file.is_none() && self.memory_len + more <= self.limits.memory_bytes_max {
+        if self.file.is_none() && self.memory_len + more <= limits.memory_bytes_max {
             if !self.memory.grow(more) {
                 return Err(HoldError::Budget);
             }
@@ -102,7 +108,7 @@ impl Held {
         }
         Ok(Some(Spill {
             file: self.file.clone(),
-            dir: self.limits.spill_dir.clone(),
+            dir: limits.spill_dir.clone(),
             at: self.disk_len,
             bytes: chunk.clone(),
         }))
@@ -205,9 +211,9 @@ mod tests {
         }
     }
 
-    async fn hold(held: &mut Held, chunk: &[u8]) -> Result<(), HoldError> {
+    async fn hold((held, limits): (&mut Held, &HeldLimits), chunk: &[u8]) -> Result<(), HoldError> {
         let chunk = Bytes::copy_from_slice(chunk);
-        if let Some(spill) = held.push(&chunk)? {
+        if let Some(spill) = held.push(&chunk, limits)? {
             let file = spill.write().await?;
             held.spilled(file, chunk.len());
         }
@@ -228,11 +234,12 @@ mod tests {
     #[tokio::test]
     async fn bytes_come_back_in_order_from_memory_and_disk_again_and_again() {
         for (chunk_len, count) in [(1, 40_000), (100, 3_000), (9_000, 40), (70_000, 5)] {
-            let mut held = Held::new(limits(50_000, 1 << 20, 1 << 20));
+            let limits = limits(50_000, 1 << 20, 1 << 20);
+            let mut held = Held::new(&limits);
             let mut expected = Vec::new();
             for index in 0..count {
                 let chunk = vec![(index % 251) as u8; chunk_len];
-                hold(&mut held, &chunk).await.unwrap();
+                hold((&mut held, &limits), &chunk).await.unwrap();
                 expected.extend_from_slice(&chunk);
             }
             assert_eq!(held.len(), expected.len() as u64);
@@ -244,14 +251,14 @@ mod tests {
     #[tokio::test]
     async fn budgets_bound_memory_and_disk_and_are_given_back() {
         let limits = limits(100, 150, 1_000);
-        let mut one = Held::new(limits.clone());
-        let mut two = Held::new(limits.clone());
-        hold(&mut one, &[0; 100]).await.unwrap();
-        assert!(matches!(hold(&mut two, &[0; 60]).await, Err(HoldError::Budget)));
-        hold(&mut one, &[0; 1_000]).await.unwrap();
-        assert!(matches!(hold(&mut one, &[0; 1]).await, Err(HoldError::Budget)));
+        let mut one = Held::new(&limits);
+        let mut two = Held::new(&limits);
+        hold((&mut one, &limits), &[0; 100]).await.unwrap();
+        assert!(matches!(hold((&mut two, &limits), &[0; 60]).await, Err(HoldError::Budget)));
+        hold((&mut one, &limits), &[0; 1_000]).await.unwrap();
+        assert!(matches!(hold((&mut one, &limits), &[0; 1]).await, Err(HoldError::Budget)));
         one.clear();
         assert_eq!((limits.memory.used(), limits.disk.used()), (0, 0));
-        hold(&mut two, &[0; 60]).await.unwrap();
+        hold((&mut two, &limits), &[0; 60]).await.unwrap();
     }
 }

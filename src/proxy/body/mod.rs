@@ -30,10 +30,10 @@ use crate::error::ApiError;
 use held::{Held, HoldError, Piece, Spill};
 use source::{Home, Source};
 
-/// What bounds a body.
-#[derive(Debug, Clone)]
+/// What bounds every body of the process.
+#[derive(Debug)]
 pub struct BodyLimits {
-    /// More is 413.
+    /// More is 413; an endpoint may set less.
     pub bytes_max: u64,
     /// More is sent once only.
     pub replay_bytes_max: u64,
@@ -52,6 +52,16 @@ pub enum ReadUntil {
     End,
 }
 
+/// How a body is to be read.
+pub struct Wanted {
+    /// What scans it.
+    pub inspector: Inspector,
+    /// More is 413.
+    pub bytes_max: u64,
+    /// How far it is read before it is routed.
+    pub until: ReadUntil,
+}
+
 /// A request's body: a handle that the call holds while the engine holds the session.
 pub struct Body {
     state: Arc<Mutex<State>>,
@@ -60,7 +70,9 @@ pub struct Body {
 
 pub(super) struct State {
     inspector: Inspector,
-    limits: BodyLimits,
+    limits: Arc<BodyLimits>,
+    /// More is 413.
+    bytes_max: u64,
     stage: Stage,
     held: Held,
     /// Bytes read from the client.
@@ -108,11 +120,11 @@ impl Body {
     /// that is too large, 503 when the buffers of the process are full.
     pub async fn capture(
         session: &mut ServerSession,
-        inspector: Inspector,
-        limits: BodyLimits,
-        until: ReadUntil,
+        wanted: Wanted,
+        limits: &Arc<BodyLimits>,
     ) -> Result<Body, ApiError> {
-        let state = Arc::new(Mutex::new(State::new(inspector, limits)));
+        let until = wanted.until;
+        let state = Arc::new(Mutex::new(State::new(wanted, Arc::clone(limits))));
         loop {
             match take(session, &state).await {
                 Ok(Some(_)) => {}
@@ -212,10 +224,11 @@ async fn take(session: &mut ServerSession, state: &Mutex<State>) -> pingora::Res
 }
 
 impl State {
-    fn new(inspector: Inspector, limits: BodyLimits) -> Self {
+    fn new(wanted: Wanted, limits: Arc<BodyLimits>) -> Self {
         Self {
-            held: Held::new(limits.held.clone()),
-            inspector,
+            held: Held::new(&limits.held),
+            inspector: wanted.inspector,
+            bytes_max: wanted.bytes_max.min(limits.bytes_max),
             limits,
             stage: Stage::Capture,
             taken: 0,
@@ -247,8 +260,8 @@ impl State {
     /// Scans what was read from the client and makes it pending.
     fn accept(&mut self, chunk: Option<Bytes>, done: bool) -> pingora::Result<()> {
         if let Some(chunk) = chunk {
-            if self.taken + chunk.len() as u64 > self.limits.bytes_max {
-                return Err(self.fail(ApiError::body_too_large(self.limits.bytes_max)));
+            if self.taken + chunk.len() as u64 > self.bytes_max {
+                return Err(self.fail(ApiError::body_too_large(self.bytes_max)));
             }
             self.inspector.feed(&chunk).map_err(|fault| self.fail(fault.into()))?;
             self.taken += chunk.len() as u64;
@@ -269,7 +282,7 @@ impl State {
             self.forget();
             return Ok(None);
         }
-        match self.held.push(chunk) {
+        match self.held.push(chunk, &self.limits.held) {
             Ok(spill) => Ok(spill),
             Err(HoldError::Budget) if capture => Err(self.fail(ApiError::overloaded(Duration::from_secs(1)))),
             Err(_) => {
