@@ -73,12 +73,13 @@ pub struct Outgoing<'a> {
 /// [`AdaptError`] when configured path and client query make no valid request target.
 pub fn head(outgoing: &Outgoing<'_>) -> Result<RequestHeader, AdaptError> {
     let method = outgoing.endpoint.row().method;
-    let target = target(outgoing);
+    let credentials = Credentials::of(outgoing.headers);
+    let target = target(outgoing, &credentials);
     let mut head = RequestHeader::build_no_case(method, target.as_bytes(), Some(outgoing.headers.len() + 8))
         .map_err(|_| AdaptError::InvalidTarget)?;
     head.set_version(outgoing.version);
     set(&mut head, &HOST, &outgoing.origin.authority)?;
-    pass_client_headers(&mut head, outgoing.headers)?;
+    pass_client_headers(&mut head, outgoing.headers, &credentials)?;
     if outgoing.upgrade == Upgrade::WebSocket {
         pass_websocket(&mut head, outgoing.headers)?;
     }
@@ -95,12 +96,16 @@ pub fn head(outgoing: &Outgoing<'_>) -> Result<RequestHeader, AdaptError> {
 
 /// The client's headers that [`rules::REQUEST`] lets pass, but for those named in `Connection` and those that
 /// carry the client's credential under another name.
-fn pass_client_headers(head: &mut RequestHeader, headers: &HeaderMap) -> Result<(), AdaptError> {
-    let credentials = Credentials::of(headers);
+fn pass_client_headers(
+    head: &mut RequestHeader,
+    headers: &HeaderMap,
+    credentials: &Credentials<'_>,
+) -> Result<(), AdaptError> {
     for (name, value) in headers {
         let passes = rules::request_header(name.as_str()) == Verdict::Pass
             && !connection_names(headers).any(|named| named.eq_ignore_ascii_case(name.as_str()))
-            && !credentials.are_in(value);
+            && !is_credential(value)
+            && !credentials.are_in(value.as_bytes());
         // A second media type would be a second reading of the body, so only the first, which was read, passes.
         if passes && !(*name == CONTENT_TYPE && head.headers.contains_key(name)) {
             append(head, name, value)?;
@@ -173,8 +178,8 @@ pub(super) fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str
     lines.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// The client's own credentials, so that no other header carries them on.
-struct Credentials<'a>([Option<&'a [u8]>; 2]);
+/// The client's own credentials, so that nothing else carries them on.
+pub(super) struct Credentials<'a>([Option<&'a [u8]>; 2]);
 
 impl<'a> Credentials<'a> {
     /// Shorter ones are no secret and would be found everywhere.
@@ -187,12 +192,16 @@ impl<'a> Credentials<'a> {
         Self([long(bearer), long(value(&X_API_KEY))])
     }
 
-    fn are_in(&self, value: &HeaderValue) -> bool {
-        let bytes = value.as_bytes();
-        let schemes: [&[u8]; 3] = [b"bearer ", b"basic ", b"sk-"];
-        schemes.iter().any(|scheme| bytes.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
-            || self.0.iter().flatten().any(|key| memmem::find(bytes, key).is_some())
+    pub(super) fn are_in(&self, bytes: &[u8]) -> bool {
+        self.0.iter().flatten().any(|key| memmem::find(bytes, key).is_some())
     }
+}
+
+/// Whether a value is a credential, whoever's and under whatever name.
+fn is_credential(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    let schemes: [&[u8]; 3] = [b"bearer ", b"basic ", b"sk-"];
+    schemes.iter().any(|scheme| bytes.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
 }
 
 fn set(head: &mut RequestHeader, name: &HeaderName, value: &HeaderValue) -> Result<(), AdaptError> {

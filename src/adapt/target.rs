@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::request::Outgoing;
+use super::request::{Credentials, Outgoing};
 use super::rules::{self, Verdict};
 use crate::config::Flavor;
 use crate::endpoint::{Endpoint, ModelIn};
@@ -11,11 +11,11 @@ use crate::endpoint::{Endpoint, ModelIn};
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The request target: the provider's path for the endpoint, and the client's query as far as it passes.
-pub(super) fn target(outgoing: &Outgoing<'_>) -> String {
+pub(super) fn target(outgoing: &Outgoing<'_>, credentials: &Credentials<'_>) -> String {
     let mut target = String::with_capacity(128);
     push_path(&mut target, outgoing);
     let mut query = Query { target, pairs: 0 };
-    query.push_client(outgoing.query.unwrap_or_default());
+    query.push_client(outgoing.query.unwrap_or_default(), credentials);
     if outgoing.endpoint.row().model_in == ModelIn::Query {
         query.push(model_parameter(outgoing.provider.flavor), outgoing.model);
     }
@@ -76,10 +76,12 @@ struct Query {
 
 impl Query {
     /// The client's parameters that [`rules::query_parameter`] lets pass, byte for byte and in order.
-    fn push_client(&mut self, query: &str) {
-        for pair in query.split('&').filter(|pair| !pair.is_empty() && passes(pair)) {
-            self.separate();
-            self.target.push_str(pair);
+    fn push_client(&mut self, query: &str, credentials: &Credentials<'_>) {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            if passes(pair) && !credentials.are_in(pair.as_bytes()) {
+                self.separate();
+                self.target.push_str(pair);
+            }
         }
     }
 

@@ -153,7 +153,8 @@ fn sequence_number(chunk: &[u8]) -> Option<u64> {
 /// An event that lacks its end.
 struct Half {
     is_inside_event: bool,
-    is_at_line_start: bool,
+    /// At the start of a line, and behind no CR, which a LF would only complete.
+    is_between_lines: bool,
     /// The last line is one of data.
     is_in_data: bool,
     /// Of all its data lines, with a newline between two.
@@ -184,16 +185,16 @@ impl Half {
         }
         Self {
             is_inside_event: splitter.is_inside_event(),
-            is_at_line_start: splitter.is_at_line_start(),
+            is_between_lines: splitter.is_at_line_start() && !tail.ends_with(b"\r"),
             is_in_data,
             data,
             character_rest: character_rest(tail),
         }
     }
 
-    /// Ends the line it stands in.
+    /// Ends the line it stands in, if it does not stand between two.
     fn end_line(&self) -> Vec<u8> {
-        let newline: &[u8] = if self.is_at_line_start { b"" } else { b"\n" };
+        let newline: &[u8] = if self.is_between_lines { b"" } else { b"\n" };
         [self.character_rest, newline].concat()
     }
 

@@ -1,8 +1,12 @@
-//! The adapt room against files of tests/data/adapt, and under every way of cutting a stream.
+//! The model's name in answers, and the framing of event streams.
 
 use bytes::Bytes;
 use forge::adapt::echo::Echo;
 use forge::adapt::sse::{Piece, Splitter};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::data;
 
 /// What `echo` makes of `input`, cut at these places.
 fn spliced(mut echo: Echo, input: &[u8], cuts: &[usize]) -> Vec<u8> {
@@ -172,4 +176,139 @@ fn events(stream: &[u8]) -> Vec<Vec<u8>> {
 fn events_are_told_apart() {
     let stream = b"\xEF\xBB\xBF: hi\r\rdata:a\ndata:  b\r\n\r\n\n\ndata\nevent: data: x\r\rdata:c";
     assert_eq!(events(stream), [b"a b".to_vec()]);
+}
+
+#[test]
+fn real_answers() {
+    type Form = fn(&str) -> Echo;
+    let cases: &[(&str, &str, Form)] = &[
+        ("openai_chat", "sse", Echo::sse),
+        ("azure_chat", "sse", Echo::sse),
+        ("openai_responses", "sse", Echo::sse),
+        ("anthropic_messages", "sse", Echo::sse),
+        ("crlf_comments", "sse", Echo::sse),
+        ("chat", "json", Echo::json),
+        ("embeddings", "json", Echo::json),
+        ("anthropic_message", "json", Echo::json),
+    ];
+    for (name, extension, form) in cases {
+        let input = data(&format!("echo/{name}.in.{extension}"));
+        assert_spliced(*form, &input, &data(&format!("echo/{name}.out.{extension}")));
+    }
+}
+
+#[test]
+fn names_are_json_strings() {
+    let out = Echo::json("a\"b\\c\n").feed(Bytes::from_static(b"{\"model\":\"x\"}"));
+    assert_eq!(out, r#"{"model":"a\"b\\c\n"}"#);
+}
+
+#[test]
+fn forms_go_by_the_media_type() {
+    let spliced = |media: &str| Echo::for_content_type(media, "mine").is_some();
+    assert!(
+        spliced("application/json") && spliced("Application/JSON; charset=utf-8") && spliced("text/event-stream;x")
+    );
+    assert!(!spliced("audio/mpeg") && !spliced("text/plain") && !spliced("") && !spliced("application/jsonl"));
+}
+
+/// A stream of all sorts of things, sound and broken.
+fn streams() -> impl Strategy<Value = Vec<u8>> {
+    let parts = prop::sample::select(vec![
+        "data: ",
+        "data:",
+        "event: x",
+        "id: 1",
+        ":",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\r",
+        "\u{feff}",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"model\":\"x\"",
+        "\"model\":",
+        "\"model",
+        "\"response\":{",
+        "\"message\":{",
+        "\"",
+        "\\",
+        "\\\"",
+        "null",
+        "1.10",
+        "হ",
+        "{\"model\":\"x\"}\n\n",
+    ]);
+    prop::collection::vec(parts, 0..24).prop_map(|parts| parts.concat().into_bytes())
+}
+
+proptest! {
+    #[test]
+    fn cuts_change_nothing(stream in streams(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.sort_unstable();
+        prop_assert_eq!(spliced(Echo::sse("mine"), &stream, &cuts), spliced(Echo::sse("mine"), &stream, &[]));
+        prop_assert_eq!(spliced(Echo::json("mine"), &stream, &cuts), spliced(Echo::json("mine"), &stream, &[]));
+        prop_assert_eq!(framed(&stream, &cuts), framed(&stream, &[]));
+    }
+
+    #[test]
+    fn documents_are_changed_in_their_model_only(before in values(), after in values(), model in "\\PC{0,20}") {
+        let document = |model: &Value| {
+            let mut map = serde_json::Map::new();
+            map.insert("a".into(), before.clone());
+            map.insert("model".into(), model.clone());
+            map.insert("z".into(), after.clone());
+            Value::from(map)
+        };
+        let input = document(&model.into()).to_string();
+        let out = spliced(Echo::json("mine"), input.as_bytes(), &[]);
+        prop_assert_eq!(String::from_utf8(out).unwrap(), document(&"mine".into()).to_string());
+    }
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,8}|model|[\\\\\"{}\\[\\]]{0,6}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("model|message|response|\\PC{0,3}", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// The pieces of a stream with neighbours of a kind joined; a LF behind a CR is of the CR's line end.
+fn framed(stream: &[u8], cuts: &[usize]) -> Vec<(u8, Vec<u8>)> {
+    let mut splitter = Splitter::default();
+    let mut pieces: Vec<(u8, Vec<u8>)> = Vec::new();
+    let mut start = 0;
+    for cut in cuts.iter().copied().chain([stream.len()]) {
+        let mut rest = &stream[start..cut];
+        start = cut;
+        while let Some(piece) = splitter.next(&mut rest) {
+            let kind = match piece {
+                Piece::Data(_) => 0,
+                Piece::Other(_) => 1,
+                Piece::LineEnd(_) => 2,
+                Piece::EventEnd(_) => 3,
+            };
+            match pieces.last_mut() {
+                Some((last, bytes)) if *last == kind && kind < 2 => bytes.extend_from_slice(piece.bytes()),
+                Some((2 | 3, bytes)) if bytes == b"\r" && piece.bytes() == b"\n" => bytes.push(b'\n'),
+                _ => pieces.push((kind, piece.bytes().to_vec())),
+            }
+        }
+    }
+    pieces
 }
