@@ -104,7 +104,8 @@ mod tests {
     fn waits() {
         const NOW: i64 = 1_445_412_000; // Wed, 21 Oct 2015 07:20:00 GMT
         let seconds = Duration::from_secs;
-        let cases: &[(&[(&str, &str)], Option<Duration>)] = &[
+        type Headers = &'static [(&'static str, &'static str)];
+        let cases: &[(Headers, Option<Duration>)] = &[
             (&[], None),
             (&[("retry-after", "0")], Some(seconds(0))),
             (&[("retry-after", "7")], Some(seconds(7))),

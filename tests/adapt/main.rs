@@ -1,5 +1,7 @@
 //! The adapt room against tables and the files of tests/data/adapt, and under every way of cutting a stream.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod echo;
 mod refusal;
 mod request;
