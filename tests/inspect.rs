@@ -2,3 +2,7 @@
 
 #[path = "inspect/json.rs"]
 mod json;
+#[path = "inspect/multipart.rs"]
+mod multipart;
+#[path = "inspect/request.rs"]
+mod request;

@@ -161,10 +161,10 @@ fn faults_say_what_and_where() {
         ("{\"model\":\"a\",\"model\":\"a\"}", 13, "'model' is given more than once"),
         ("{\"model\":null,\"mod\\u0065l\":\"a\"}", 14, "'model' is given more than once"),
         ("{\"stream\":true,\"stream\":true}", 15, "'stream' is given more than once"),
-        ("{\"Model\":\"a\"}", 1, "'model' in lower case"),
-        ("{\"model\":\"a\",\"MODEL\":\"b\"}", 13, "'model' in lower case"),
-        ("{\"Stream\":true}", 1, "'stream' in lower case"),
-        ("{\"\u{17f}tream\":true}", 1, "'stream' in lower case"),
+        ("{\"Model\":\"a\"}", 1, "the name as 'model'"),
+        ("{\"model\":\"a\",\"MODEL\":\"b\"}", 13, "the name as 'model'"),
+        ("{\"Stream\":true}", 1, "the name as 'stream'"),
+        ("{\"\u{17f}tream\":true}", 1, "the name as 'stream'"),
         ("{\"model\":1}", 9, "'model' must be a string"),
         ("{\"model\":[\"a\"]}", 9, "'model' must be a string"),
         ("{\"model\":true}", 9, "'model' must be a string"),
@@ -409,7 +409,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn valid_objects_read_as_serde_json_reads_them(body in object()) {

@@ -24,9 +24,12 @@
 
 mod fault;
 mod fields;
+mod form;
+mod header_value;
 mod json;
-mod media_type;
+mod multipart;
 mod number;
+mod part_head;
 mod text;
 mod utf8;
 
@@ -34,13 +37,16 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-pub use fault::{BodyFault, FaultKind, Field, FieldFault, JsonFault};
+pub use fault::{BodyFault, FaultKind, Field, FieldFault, JsonFault, MultipartFault};
 pub use fields::{MODEL_BYTES_MAX, ModelValue};
-pub use json::{DEPTH_MAX, JsonScanner};
+pub use json::DEPTH_MAX;
+pub use multipart::{FileParts, PART_HEAD_BYTES_MAX, PARTS_MAX};
 
 use crate::endpoint::{ModelIn, Row};
 use crate::error::ApiError;
-use media_type::MediaType;
+use header_value::MediaType;
+use json::JsonScanner;
+use multipart::MultipartScanner;
 
 /// The scanner of one request's body.
 ///
@@ -55,6 +61,7 @@ pub struct Inspector {
 #[derive(Debug)]
 enum Grammar {
     Json(JsonScanner),
+    Multipart(MultipartScanner),
 }
 
 /// The bytes that give the upstream's name of the model.
@@ -72,28 +79,34 @@ impl Inspector {
         Self { grammar: Grammar::Json(JsonScanner::default()), fault: None }
     }
 
+    /// For a form whose parts are told apart by `boundary`: 1 to 70 characters of RFC 2046's set, or 400.
+    pub fn multipart(boundary: &str, file_parts: FileParts) -> Result<Self, ApiError> {
+        if !multipart::is_boundary(boundary) {
+            return Err(ApiError::bad_request("The Content-Type header has a malformed boundary."));
+        }
+        Ok(Self { grammar: Grammar::Multipart(MultipartScanner::new(boundary, file_parts)), fault: None })
+    }
+
     /// For a request to `row` whose only `Content-Type` is `content_type`.
     ///
     /// JSON endpoints take `application/json` and a request that names no type. Any other type is
     /// answered with 415, as OpenAI does: curl's default, `application/x-www-form-urlencoded`, would let
     /// a provider that believes it read another `model` than the one Forge reads as JSON.
-    /// Text must be UTF-8 (`charset`). A malformed header is 400.
+    /// Text must be UTF-8 (`charset`), else 415. A malformed header or boundary is 400.
     pub fn for_request(row: &Row, content_type: Option<&[u8]>) -> Result<Self, ApiError> {
-        let media = match content_type {
-            Some(value) => Some(MediaType::parse(value).ok_or_else(malformed)?),
-            None => None,
-        };
-        if media.as_ref().is_some_and(|media| !media.is_utf8()) {
-            return Err(ApiError::unsupported_media("The request body must be UTF-8."));
-        }
-        let essence = media.as_ref().map(|media| media.essence.as_str());
-        match (row.model_in, essence) {
+        let media = content_type.map(media_type).transpose()?;
+        match (row.model_in, media.as_ref().map(MediaType::essence)) {
             (ModelIn::Json | ModelIn::JsonOrMultipart, None | Some("application/json")) => Ok(Self::json()),
-            (ModelIn::Json | ModelIn::Query | ModelIn::Nowhere, _) => {
-                Err(ApiError::unsupported_media("This endpoint takes 'Content-Type: application/json'."))
+            (ModelIn::Multipart | ModelIn::JsonOrMultipart, Some("multipart/form-data")) => {
+                let boundary = media.as_ref().and_then(|media| media.param("boundary")).unwrap_or_default();
+                Self::multipart(boundary, if row.one_file { FileParts::One } else { FileParts::Any })
             }
-            (ModelIn::Multipart | ModelIn::JsonOrMultipart, _) => {
-                Err(ApiError::unsupported_media("This endpoint takes 'Content-Type: multipart/form-data'."))
+            (ModelIn::Multipart, _) => Err(unsupported("This endpoint takes 'Content-Type: multipart/form-data'.")),
+            (ModelIn::JsonOrMultipart, _) => {
+                Err(unsupported("This endpoint takes 'Content-Type: application/json' or 'multipart/form-data'."))
+            }
+            (ModelIn::Json | ModelIn::Query | ModelIn::Nowhere, _) => {
+                Err(unsupported("This endpoint takes 'Content-Type: application/json'."))
             }
         }
     }
@@ -102,6 +115,7 @@ impl Inspector {
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), BodyFault> {
         self.step(|grammar| match grammar {
             Grammar::Json(scanner) => scanner.feed(chunk),
+            Grammar::Multipart(scanner) => scanner.feed(chunk),
         })
     }
 
@@ -109,6 +123,7 @@ impl Inspector {
     pub fn finish(&mut self) -> Result<(), BodyFault> {
         self.step(|grammar| match grammar {
             Grammar::Json(scanner) => scanner.finish(),
+            Grammar::Multipart(scanner) => scanner.finish(),
         })
     }
 
@@ -123,6 +138,7 @@ impl Inspector {
     pub fn model(&self) -> Option<&ModelValue> {
         match &self.grammar {
             Grammar::Json(scanner) => scanner.model(),
+            Grammar::Multipart(scanner) => scanner.model(),
         }
     }
 
@@ -130,21 +146,31 @@ impl Inspector {
     pub fn stream(&self) -> Option<bool> {
         match &self.grammar {
             Grammar::Json(scanner) => scanner.stream(),
+            Grammar::Multipart(scanner) => scanner.stream(),
         }
     }
 
     /// How the body comes to name `upstream_model`; `None` when it does already.
     ///
     /// To be asked once the model is known or the body has ended without one: then the splice adds it.
+    /// `upstream_model` comes from the configuration, whose check lets no control character pass.
     pub fn splice(&self, upstream_model: &str) -> Option<Splice> {
         if self.model().is_some_and(|model| model.name == upstream_model) {
             return None;
         }
-        let Grammar::Json(scanner) = &self.grammar;
-        Some(scanner.splice(upstream_model))
+        Some(match &self.grammar {
+            Grammar::Json(scanner) => scanner.splice(upstream_model),
+            Grammar::Multipart(scanner) => scanner.splice(upstream_model),
+        })
     }
 }
 
-fn malformed() -> ApiError {
-    ApiError::bad_request("The Content-Type header is malformed.")
+fn media_type(value: &[u8]) -> Result<MediaType, ApiError> {
+    let media = std::str::from_utf8(value).ok().and_then(MediaType::parse);
+    let media = media.ok_or_else(|| ApiError::bad_request("The Content-Type header is malformed."))?;
+    if media.is_utf8() { Ok(media) } else { Err(unsupported("The request body must be UTF-8.")) }
+}
+
+fn unsupported(message: &'static str) -> ApiError {
+    ApiError::unsupported_media(message)
 }
