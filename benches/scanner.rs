@@ -4,6 +4,8 @@
 //! chunks of 64 KiB, the largest a read of the engine yields. Scan and copy alternate; the best of
 //! the rounds counts, since all that can disturb a round makes it longer.
 
+#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

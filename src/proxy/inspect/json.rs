@@ -21,6 +21,8 @@ pub const DEPTH_MAX: u32 = 128;
 #[derive(Debug)]
 pub struct JsonScanner {
     state: State,
+    /// Of the string under way.
+    role: Role,
     nesting: Nesting,
     fields: Fields,
     cut: Cut,
@@ -34,7 +36,7 @@ pub struct JsonScanner {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Between(Due),
-    Text(Role, Text),
+    Text(Text),
     Number(Number),
     /// A literal of which this much is still due.
     Literal(&'static [u8]),
@@ -100,6 +102,7 @@ impl Default for JsonScanner {
     fn default() -> Self {
         Self {
             state: State::Between(Due::Object),
+            role: Role::Name,
             nesting: Nesting::default(),
             fields: Fields::default(),
             cut: Cut::default(),
@@ -136,7 +139,7 @@ impl JsonScanner {
         match self.state {
             State::Between(Due::Nothing) => Ok(()),
             State::Between(Due::Object) if self.scanned == 0 => Err(self.fault(0, JsonFault::Empty)),
-            State::Between(_) | State::Text(..) | State::Number(_) | State::Literal(_) => {
+            State::Between(_) | State::Text(_) | State::Number(_) | State::Literal(_) => {
                 Err(self.fault(0, JsonFault::Incomplete))
             }
         }
@@ -178,9 +181,9 @@ impl JsonScanner {
         while at < bytes.len() {
             at = match self.state {
                 State::Between(due) => self.between(bytes, at, due)?,
-                State::Text(role, Text::Plain) => self.plain_text(bytes, at, role)?,
-                State::Text(role, Text::Escape) => self.escape(bytes, at, role)?,
-                State::Text(role, Text::Hex(seen, value)) => self.hex(bytes, at, role, (seen, value))?,
+                State::Text(Text::Plain) => self.plain_text(bytes, at)?,
+                State::Text(Text::Escape) => self.escape(bytes, at)?,
+                State::Text(Text::Hex(seen, value)) => self.hex(bytes[at], at, (seen, value))?,
                 State::Number(number) => self.number(bytes, at, number)?,
                 State::Literal(due) => self.literal(bytes, at, due)?,
             };
@@ -252,14 +255,18 @@ impl JsonScanner {
             self.empty = false;
             self.fields.begin(Capture::Name, self.offset(at));
         }
-        self.state = State::Text(Role::Name, Text::Plain);
+        self.role = Role::Name;
+        self.state = State::Text(Text::Plain);
     }
 
     fn begin_value(&mut self, bytes: &[u8], at: usize, due: Due) -> Result<(), BodyFault> {
         let byte = bytes[at];
         self.fields.begin_value(byte, self.offset(at))?;
         self.state = match byte {
-            b'"' => State::Text(Role::Value, Text::Plain),
+            b'"' => {
+                self.role = Role::Value;
+                State::Text(Text::Plain)
+            }
             b'{' | b'[' => return self.open(at, byte),
             b't' => State::Literal(b"rue"),
             b'f' => State::Literal(b"alse"),
@@ -303,7 +310,7 @@ impl JsonScanner {
         Ok(bytes.len())
     }
 
-    fn plain_text(&mut self, bytes: &[u8], from: usize, role: Role) -> Result<usize, BodyFault> {
+    fn plain_text(&mut self, bytes: &[u8], from: usize) -> Result<usize, BodyFault> {
         let at = if self.fields.is_capturing() {
             let end = text::plain_run_end(bytes, from);
             if end > from {
@@ -315,44 +322,44 @@ impl JsonScanner {
         };
         match bytes.get(at) {
             None => return Ok(at),
-            Some(b'"') => self.end_text(at, role)?,
-            Some(b'\\') => self.state = State::Text(role, Text::Escape),
+            Some(b'"') => self.end_text(at)?,
+            Some(b'\\') => self.state = State::Text(Text::Escape),
             Some(_) => return Err(self.fault(at, JsonFault::ControlCharacter)),
         }
         Ok(at + 1)
     }
 
-    fn end_text(&mut self, at: usize, role: Role) -> Result<(), BodyFault> {
+    fn end_text(&mut self, at: usize) -> Result<(), BodyFault> {
         self.fields.end(self.offset(at))?;
-        match role {
+        match self.role {
             Role::Name => self.state = State::Between(Due::Colon),
             Role::Value => self.end_value(),
         }
         Ok(())
     }
 
-    fn escape(&mut self, bytes: &[u8], at: usize, role: Role) -> Result<usize, BodyFault> {
+    fn escape(&mut self, bytes: &[u8], at: usize) -> Result<usize, BodyFault> {
         match (bytes[at], text::short_escape(bytes[at])) {
-            (b'u', _) => self.state = State::Text(role, Text::Hex(0, 0)),
+            (b'u', _) => self.state = State::Text(Text::Hex(0, 0)),
             (_, Some(byte)) => {
                 self.fields.take(&[byte], self.offset(at))?;
-                self.state = State::Text(role, Text::Plain);
+                self.state = State::Text(Text::Plain);
             }
             (_, None) => return Err(self.fault(at, JsonFault::Escape)),
         }
         Ok(at + 1)
     }
 
-    fn hex(&mut self, bytes: &[u8], at: usize, role: Role, (seen, value): (u8, u16)) -> Result<usize, BodyFault> {
-        let Some(digit) = char::from(bytes[at]).to_digit(16) else {
+    fn hex(&mut self, byte: u8, at: usize, (seen, value): (u8, u16)) -> Result<usize, BodyFault> {
+        let Some(digit) = char::from(byte).to_digit(16) else {
             return Err(self.fault(at, JsonFault::Escape));
         };
         let value = value << 4 | digit as u16;
         if seen < 3 {
-            self.state = State::Text(role, Text::Hex(seen + 1, value));
+            self.state = State::Text(Text::Hex(seen + 1, value));
         } else {
             self.fields.take_unit(value, self.offset(at))?;
-            self.state = State::Text(role, Text::Plain);
+            self.state = State::Text(Text::Plain);
         }
         Ok(at + 1)
     }
