@@ -35,10 +35,9 @@ pub(super) async fn speak(fields: Fields) -> Result<Response, Refusal> {
         return Err(Refusal::wrong_type("voice", "a string or an object with 'id'"));
     }
     fields.number("speed", 0.25..=4.0)?;
-    let format = fields.choice("response_format", &["mp3", "opus", "aac", "flac", "wav", "pcm"])?;
-    let container = Container::by_name(format).ok_or_else(|| Refusal::value("response_format", "unknown."))?;
+    let container = fields.choice("response_format", &Container::NAMES)?.unwrap_or(Container::Mp3);
     let audio = sound::speech(container, input.chars().count());
-    if fields.choice("stream_format", &["audio", "sse"])? == "audio" {
+    if fields.choice("stream_format", &[("audio", false), ("sse", true)])? != Some(true) {
         return Ok(([(CONTENT_TYPE, container.media_type())], audio).into_response());
     }
     let deltas = audio.chunks(AUDIO_EVENT_BYTES);
@@ -53,19 +52,42 @@ pub(super) async fn speak(fields: Fields) -> Result<Response, Refusal> {
 }
 
 pub(super) async fn transcribe(upload: Upload) -> Result<Response, Refusal> {
-    const FORMATS: [&str; 6] = ["json", "text", "srt", "verbose_json", "vtt", "diarized_json"];
     let transcript = Transcript::of(&upload, "transcribe")?;
-    let format = upload.fields.choice("response_format", &FORMATS)?;
+    let format = upload.fields.choice("response_format", &Format::NAMES)?.unwrap_or(Format::Json);
     if upload.fields.flag("stream")? == Some(true) {
         return Ok(stream::respond(transcript.events().iter().map(stream::data).collect()));
     }
     Ok(transcript.render(format))
 }
 
+/// As a transcription, but never streamed and never by speaker.
 pub(super) async fn translate(upload: Upload) -> Result<Response, Refusal> {
     let transcript = Transcript::of(&upload, "translate")?;
-    let format = upload.fields.choice("response_format", &["json", "text", "srt", "verbose_json", "vtt"])?;
+    let format = upload.fields.choice("response_format", &Format::NAMES[..5])?.unwrap_or(Format::Json);
     Ok(transcript.render(format))
+}
+
+/// The forms of a transcript.
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Text,
+    Srt,
+    Vtt,
+    Verbose,
+    Diarized,
+}
+
+impl Format {
+    /// The names `response_format` uses; the last is for transcriptions only.
+    const NAMES: [(&str, Self); 6] = [
+        ("json", Self::Json),
+        ("text", Self::Text),
+        ("srt", Self::Srt),
+        ("vtt", Self::Vtt),
+        ("verbose_json", Self::Verbose),
+        ("diarized_json", Self::Diarized),
+    ];
 }
 
 /// What the demo model heard.
@@ -89,15 +111,15 @@ impl Transcript {
         Ok(Self { task, text, language, seconds: *size_bytes as f64 / BYTES_PER_SECOND })
     }
 
-    fn render(&self, format: &str) -> Response {
+    fn render(&self, format: Format) -> Response {
         let plain = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
         match format {
-            "text" => (plain, format!("{}\n", self.text)).into_response(),
-            "srt" => (plain, self.cue("1\n", ',')).into_response(),
-            "vtt" => ([(CONTENT_TYPE, "text/vtt; charset=utf-8")], self.cue("WEBVTT\n\n", '.')).into_response(),
-            "verbose_json" => Json(self.verbose()).into_response(),
-            "diarized_json" => Json(self.diarized()).into_response(),
-            _ => Json(json!({"text": self.text, "usage": self.usage()})).into_response(),
+            Format::Text => (plain, format!("{}\n", self.text)).into_response(),
+            Format::Srt => (plain, self.cue("1\n", ',')).into_response(),
+            Format::Vtt => ([(CONTENT_TYPE, "text/vtt; charset=utf-8")], self.cue("WEBVTT\n\n", '.')).into_response(),
+            Format::Verbose => Json(self.verbose()).into_response(),
+            Format::Diarized => Json(self.diarized()).into_response(),
+            Format::Json => Json(json!({"text": self.text, "usage": self.usage()})).into_response(),
         }
     }
 

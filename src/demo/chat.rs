@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::refusal::Refusal;
-use super::stream;
+use super::stream::{self, Usage};
 use super::tools::{Call, Choice, Tool, Toolbox};
 use super::turn::{Answer, Content, Format, Prompt, Turn};
 use super::writing::{End, Limits, id, now_unix, pieces};
@@ -25,18 +25,7 @@ pub(super) async fn create(fields: Fields) -> Result<Response, Refusal> {
     if fields.flag("stream")? != Some(true) {
         return Ok(Json(completion.whole()).into_response());
     }
-    let options = fields.object("stream_options")?;
-    let with_usage = options.and_then(|options| options.get("include_usage")) == Some(&Value::Bool(true));
-    Ok(stream::respond(completion.events(if with_usage { Usage::Last } else { Usage::Left })))
-}
-
-/// Whether a stream reports usage.
-#[derive(Clone, Copy, PartialEq)]
-enum Usage {
-    /// In a chunk of its own at the end; `null` in every other.
-    Last,
-    /// Not at all.
-    Left,
+    Ok(stream::respond(completion.events(Usage::wished(&fields)?)))
 }
 
 fn read(fields: &Fields) -> Result<Turn, Refusal> {
@@ -145,7 +134,7 @@ impl Completion {
         usage(self.prompt_tokens, self.answers.iter().map(Answer::tokens).sum())
     }
 
-    fn events(&self, with_usage: Usage) -> Vec<Event> {
+    fn events(&self, usage: Usage) -> Vec<Event> {
         let mut chunks = Vec::new();
         for (index, answer) in self.answers.iter().enumerate() {
             let choice = |delta: Value, finish: Value| json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": finish}]);
@@ -153,7 +142,7 @@ impl Completion {
             chunks.push(choice(json!({}), finish_reason(answer).into()));
         }
         let mut chunks: Vec<Value> = chunks.into_iter().map(|choices| self.chunk(choices)).collect();
-        if with_usage == Usage::Last {
+        if usage == Usage::Last {
             chunks.iter_mut().for_each(|chunk| chunk["usage"] = Value::Null);
             let mut last = self.chunk(json!([]));
             last["usage"] = self.usage();

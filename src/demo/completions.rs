@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::fields::Fields;
+use super::input::inputs;
 use super::refusal::Refusal;
 use super::writing::{End, Limits, Written, id, introduction, now_unix, pieces, tokens};
 use super::{chat, stream};
@@ -37,41 +38,14 @@ pub(super) async fn create(fields: Fields) -> Result<Response, Refusal> {
     if fields.flag("stream")? != Some(true) {
         return Ok(Json(completion.whole()).into_response());
     }
-    let options = fields.object("stream_options")?;
-    let with_usage = options.and_then(|options| options.get("include_usage")) == Some(&Value::Bool(true));
     let mut chunks = completion.chunks();
-    if with_usage {
+    if stream::Usage::wished(&fields)? == stream::Usage::Last {
         chunks.iter_mut().for_each(|chunk| chunk["usage"] = Value::Null);
         let mut last = completion.object(json!([]));
         last["usage"] = completion.usage.clone();
         chunks.push(last);
     }
     Ok(stream::respond(chunks.iter().map(stream::data).chain([stream::done()]).collect()))
-}
-
-/// An input text, or the stand-in for one that came as token numbers.
-pub(super) struct Input {
-    pub text: String,
-    pub tokens: u64,
-}
-
-/// Reads a string, an array of strings, an array of tokens or an array of such arrays.
-pub(super) fn inputs(fields: &Fields, name: &'static str) -> Result<Vec<Input>, Refusal> {
-    let wrong = || Refusal::wrong_type(name, "a string, an array of strings or an array of tokens");
-    let one = |value: &Value| match value {
-        Value::String(text) => Some(Input { text: text.clone(), tokens: tokens(text) }),
-        Value::Array(numbers) if !numbers.is_empty() && numbers.iter().all(Value::is_u64) => {
-            Some(Input { text: value.to_string(), tokens: numbers.len() as u64 })
-        }
-        _ => None,
-    };
-    match fields.required(name)? {
-        Value::Array(list) if list.is_empty() => Err(Refusal::value(name, "the array must not be empty.")),
-        Value::Array(list) if !list.iter().all(Value::is_u64) => {
-            list.iter().map(|item| one(item).ok_or_else(wrong)).collect()
-        }
-        single => Ok(vec![one(single).ok_or_else(wrong)?]),
-    }
 }
 
 struct Choice {

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::completions::inputs;
 use super::fields::Fields;
+use super::input::inputs;
 use super::refusal::Refusal;
 
 /// Dimensions when the request does not say: those of OpenAI's `text-embedding-3-small`.
@@ -27,7 +27,7 @@ pub(super) async fn create(fields: Fields) -> Result<Json<Value>, Refusal> {
         return Err(Refusal::value("input", format!("1 to {INPUTS_MAX} texts that are not empty.")));
     }
     let dimensions = fields.count("dimensions", 1..=DIMENSIONS_MAX)?.unwrap_or(DIMENSIONS);
-    let as_base64 = fields.choice("encoding_format", &["float", "base64"])? == "base64";
+    let as_base64 = fields.choice("encoding_format", &[("float", false), ("base64", true)])? == Some(true);
     let tokens: u64 = inputs.iter().map(|input| input.tokens).sum();
     let entries = inputs.iter().enumerate().map(|(index, input)| {
         let vector = vector(&input.text, dimensions);

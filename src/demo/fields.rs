@@ -60,13 +60,16 @@ impl Fields {
         self.text(name)?.ok_or_else(|| Refusal::missing(name))
     }
 
-    /// A string out of a closed list; the first is the default.
-    pub(super) fn choice(&self, name: &str, known: &[&'static str]) -> Result<&'static str, Refusal> {
-        let Some(text) = self.text(name)? else {
-            return Ok(known.first().copied().unwrap_or_default());
-        };
-        let found = known.iter().find(|known| **known == text).copied();
-        found.ok_or_else(|| Refusal::value(name, format!("supported values are: {}.", known.join(", "))))
+    /// What a word out of a closed list means.
+    pub(super) fn choice<T: Copy>(&self, name: &str, known: &[(&str, T)]) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        match known.iter().find(|(word, _)| *word == text) {
+            Some((_, meaning)) => Ok(Some(*meaning)),
+            None => {
+                let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+                Err(Refusal::value(name, format!("supported values are: {}.", words.join(", "))))
+            }
+        }
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
@@ -113,7 +116,7 @@ impl Fields {
         self.typed(name, "an object", Value::as_object)
     }
 
-    /// A string or an array of at most four strings (`stop`).
+    /// A string or an array of strings (`stop`); none when absent.
     pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Refusal> {
         match self.value(name) {
             None => Ok(Vec::new()),

@@ -61,17 +61,13 @@ impl Order<'_> {
     fn fill(&self) -> Result<Response, Refusal> {
         let n = self.fields.count("n", 1..=10)?.unwrap_or(1);
         let size = self.size()?;
-        self.fields.choice("output_format", &["png"])?;
+        self.fields.choice("output_format", &[("png", ())])?;
         let is_gpt_image = self.fields.text("model")?.unwrap_or(self.model).contains("gpt-image");
         if self.fields.flag("stream")? == Some(true) {
             return self.stream(size);
         }
-        let in_base64 = match self.fields.text("response_format")? {
-            None => is_gpt_image,
-            Some("b64_json") => true,
-            Some("url") => false,
-            Some(_) => return Err(Refusal::value("response_format", "supported values are: url, b64_json.")),
-        };
+        let formats = [("b64_json", true), ("url", false)];
+        let in_base64 = self.fields.choice("response_format", &formats)?.unwrap_or(is_gpt_image);
         let mut data = Vec::new();
         for nth in 0..n {
             let image = self.draw(nth, size)?;

@@ -19,6 +19,7 @@ mod completions;
 mod embeddings;
 mod fields;
 mod images;
+mod input;
 mod messages;
 mod models;
 mod moderations;
@@ -43,6 +44,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
+use axum::serve::ListenerExt;
 
 use crate::endpoint::{Dialect, ENDPOINTS, Endpoint, dialect_of_path};
 use refusal::Refusal;
@@ -53,7 +55,12 @@ use refusal::Refusal;
 /// When the listener cannot be made non-blocking or registered with the runtime.
 pub fn serve(listener: std::net::TcpListener) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    // Without it, events of a stream wait for the acknowledgement of those before.
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            log::debug!("the demo provider keeps Nagle's algorithm: {error}");
+        }
+    });
     Ok(async move {
         if let Err(error) = axum::serve(listener, router()).await {
             log::error!("the demo provider stopped: {error}");

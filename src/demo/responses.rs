@@ -65,6 +65,9 @@ fn hear_item(prompt: &mut Prompt, item: &Value, place: &str) -> Result<(), Refus
         return Err(Refusal::wrong_type(place, "an object"));
     }
     match (item["type"].as_str(), item["role"].as_str()) {
+        (None | Some("message"), Some(_)) if item["content"].is_null() => {
+            return Err(Refusal::missing(&format!("{place}.content")));
+        }
         (None | Some("message"), Some(role)) => {
             prompt.hear(role, &Content::read(&item["content"], &format!("{place}.content"))?);
         }

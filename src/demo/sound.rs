@@ -13,18 +13,15 @@ pub(super) enum Container {
 }
 
 impl Container {
-    /// By the name `response_format` uses.
-    pub(super) fn by_name(name: &str) -> Option<Self> {
-        match name {
-            "mp3" => Some(Self::Mp3),
-            "opus" => Some(Self::Opus),
-            "aac" => Some(Self::Aac),
-            "flac" => Some(Self::Flac),
-            "wav" => Some(Self::Wav),
-            "pcm" => Some(Self::Pcm),
-            _ => None,
-        }
-    }
+    /// By the names `response_format` uses.
+    pub(super) const NAMES: [(&str, Self); 6] = [
+        ("mp3", Self::Mp3),
+        ("opus", Self::Opus),
+        ("aac", Self::Aac),
+        ("flac", Self::Flac),
+        ("wav", Self::Wav),
+        ("pcm", Self::Pcm),
+    ];
 
     pub(super) fn media_type(self) -> &'static str {
         match self {

@@ -8,8 +8,32 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
 
+use super::fields::Fields;
+use super::refusal::Refusal;
+
 /// The pause before every event but the first.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// Whether a stream of OpenAI's completions reports usage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// In a chunk of its own at the end; `null` in every other.
+    Last,
+    /// Not at all.
+    Left,
+}
+
+impl Usage {
+    /// By `stream_options.include_usage`.
+    pub(super) fn wished(fields: &Fields) -> Result<Self, Refusal> {
+        let wish = fields.object("stream_options")?.and_then(|options| options.get("include_usage"));
+        match wish {
+            Some(Value::Bool(true)) => Ok(Self::Last),
+            None | Some(Value::Bool(false) | Value::Null) => Ok(Self::Left),
+            Some(_) => Err(Refusal::wrong_type("stream_options.include_usage", "a boolean")),
+        }
+    }
+}
 
 /// An event without a name, as OpenAI's chat streams have them.
 pub(super) fn data(value: &Value) -> Event {

@@ -27,17 +27,17 @@ pub(super) fn now_unix() -> u64 {
 
 /// What the demo model says about itself, to `said`.
 pub(super) fn introduction(model: &str, said: &str) -> String {
-    let (provider, key, upstream) = if model.starts_with("claude") {
-        ("anthropic", "ANTHROPIC_API_KEY", model)
-    } else {
-        ("openai", "OPENAI_API_KEY", "gpt-5")
+    let (provider, target) = match model {
+        name if name.starts_with("claude") => ("anthropic: env:ANTHROPIC_API_KEY", "anthropic"),
+        name if name.starts_with("gpt") => ("openai: env:OPENAI_API_KEY", "openai"),
+        _ => ("openai: env:OPENAI_API_KEY", "openai/gpt-5"),
     };
     format!(
         "Hello from Forge's built-in demo model, which answers for \"{model}\". You wrote: \"{}\". \
          Your request went the whole way through the gateway, but no AI read it. \
-         To get real answers, change two lines of routes.yaml: under providers write \
-         `{provider}: {{ key: env:{key} }}`, and under models write `{model}: {provider}/{upstream}`. \
-         Forge loads the file as soon as it is saved.",
+         For real answers change two lines of routes.yaml: \
+         `{provider}` under providers and `{model}: {target}` under models. \
+         Forge takes them up as soon as the file is saved.",
         quoted(said)
     )
 }
