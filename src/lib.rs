@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod adapt;
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod credential;
 pub mod demo;
@@ -9,3 +11,4 @@ pub mod endpoint;
 pub mod error;
 pub mod metrics;
 pub mod proxy;
+pub mod server;

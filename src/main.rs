@@ -1,3 +1,12 @@
-//! The `forge` binary.
+//! The `forge` binary: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+use forge::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    Cli::from_args().execute()
+}

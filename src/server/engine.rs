@@ -1,0 +1,117 @@
+//! The engine's server: built from our settings, with the gateway as its one service.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::server::Server;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_proxy::ProxyServiceBuilder;
+
+use super::lifecycle::ENGINE_GRACE_EXTRA;
+use super::{Listeners, StartError};
+use crate::config::ProcessConf;
+use crate::proxy::Gateway;
+
+/// The engine's own bound on attempts. A model's `retry.attempts` (16 at most) and the one extra try after
+/// a pooled connection turned out dead stay below it.
+const ATTEMPTS_MAX: usize = 32;
+
+/// The server, ready to run, that serves `gateway` on `listen`.
+pub(super) fn server(conf: &ProcessConf, gateway: Gateway, listen: &[SocketAddr], listeners: Listeners) -> Server {
+    let opt = Opt { upgrade: listeners == Listeners::TakeOver, ..Opt::default() };
+    let mut server = Server::new_with_opt_and_conf(opt, engine_conf(conf));
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    let mut service =
+        ProxyServiceBuilder::new(&server.configuration, gateway).name("forge").server_options(options).build();
+    for address in listen {
+        service.add_tcp(&address.to_string());
+    }
+    server.add_service(service);
+    server.bootstrap();
+    server
+}
+
+fn engine_conf(conf: &ProcessConf) -> ServerConf {
+    ServerConf {
+        threads: conf.threads,
+        work_stealing: true,
+        upstream_keepalive_pool_size: conf.upstream.keepalive,
+        grace_period_seconds: Some((conf.grace + ENGINE_GRACE_EXTRA).as_secs()),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upgrade_sock: conf.upgrade_sock.to_string_lossy().into_owned(),
+        max_retries: ATTEMPTS_MAX,
+        ..ServerConf::default()
+    }
+}
+
+/// The addresses to listen on, port 0 turned into a free one. The engine panics on an address it cannot
+/// bind, in a task where nobody sees it; so each is tried here first.
+pub(super) fn addresses(conf: &ProcessConf, listeners: Listeners) -> Result<Vec<SocketAddr>, StartError> {
+    match listeners {
+        Listeners::TakeOver => Ok(conf.listen.clone()),
+        Listeners::Bind => {
+            // All are held until all are known, so that two of port 0 differ.
+            let bound = conf.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+            bound.iter().map(|listener| listener.local_addr().map_err(StartError::Io)).collect()
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|error| StartError::Bind { address, error })
+}
+
+/// Waits until the engine accepts on `address`.
+///
+/// # Errors
+/// It does not within ten seconds.
+pub(super) async fn accepting(address: SocketAddr) -> io::Result<()> {
+    const WAIT_MAX: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let connected = async {
+        while tokio::net::TcpStream::connect(reachable(address)).await.is_err() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, connected).await.map_err(io::Error::from)
+}
+
+/// An address to connect to where `address` may say "every interface".
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_zero_becomes_a_free_port_and_a_taken_one_is_named() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let conf = ProcessConf { listen: vec![any, any], ..ProcessConf::default() };
+        let addresses = addresses(&conf, Listeners::Bind).unwrap();
+        assert!(addresses[0].port() != 0 && addresses[0] != addresses[1], "{addresses:?}");
+
+        let taken = TcpListener::bind(any).unwrap().local_addr();
+        let _holder = TcpListener::bind(taken.unwrap()).unwrap();
+        let conf = ProcessConf { listen: vec![_holder.local_addr().unwrap()], ..ProcessConf::default() };
+        let error = super::addresses(&conf, Listeners::Bind).unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
+    }
+
+    #[test]
+    fn an_unspecified_address_is_reached_by_loopback() {
+        assert_eq!(reachable("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80".parse().unwrap());
+        assert_eq!(reachable("[::]:80".parse().unwrap()), "[::1]:80".parse().unwrap());
+        assert_eq!(reachable("10.0.0.1:80".parse().unwrap()), "10.0.0.1:80".parse().unwrap());
+    }
+}

@@ -1,0 +1,200 @@
+//! Wires the rooms into one process: settings, routes, engine, admin pages, demo provider, signals.
+//!
+//! The engine runs on its own runtimes. Everything else runs on the control runtime, which is owned by the
+//! main thread and outlives the engine's: whatever happens there can delay no request.
+
+mod announce;
+mod demo;
+mod engine;
+mod lifecycle;
+mod logging;
+mod reload;
+mod source;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora_core::server::RunArgs;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+pub use source::Source;
+
+use crate::admin::Admin;
+use crate::config::{Faults, ProcessConf};
+use crate::credential::NoRandomness;
+use crate::proxy::Gateway;
+use crate::{access, admin};
+use announce::Announcement;
+use lifecycle::{Exit, Lifecycle, Signals};
+use reload::Routes;
+
+/// Threads of the control runtime: admin pages, demo provider, file watch, DNS.
+const CONTROL_THREADS: usize = 2;
+/// Read when `--conf` is not given, if it exists.
+const DEFAULT_CONF: &str = "conf/forge.yaml";
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Options {
+    /// `--conf`.
+    pub conf: Option<PathBuf>,
+    /// `--routes`.
+    pub routes: Option<PathBuf>,
+    /// `--upgrade`.
+    pub listeners: Listeners,
+}
+
+/// Where the listening sockets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listeners {
+    /// This process binds them.
+    Bind,
+    /// A running process hands them over.
+    TakeOver,
+}
+
+/// Why the process did not start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's message says what it is")]
+pub enum StartError {
+    #[error("{0}")]
+    Conf(Faults),
+    #[error("{0}")]
+    Routes(Faults),
+    #[error("cannot listen on {address}: {error}")]
+    Bind { address: SocketAddr, error: io::Error },
+    #[error("cannot write the access log {}: {error}", .path.display())]
+    AccessLog { path: PathBuf, error: io::Error },
+    #[error("FORGE_DEMO_KEY holds no key: 8 to 1024 visible ASCII characters are one")]
+    DemoKey,
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves until a signal ends it, which ends the process; returns only when it could not start.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn run(options: Options) -> Result<(), StartError> {
+    // Two libraries bring TLS; whoever comes first decides for the process.
+    // An error says that a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let conf = Arc::new(read_conf(options.conf.as_deref())?);
+    logging::init(conf.log_format);
+    access::init(conf.log_format, conf.access_log.as_deref())
+        .map_err(|error| StartError::AccessLog { path: conf.access_log.clone().unwrap_or_default(), error })?;
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    let source = Source::choose(options.routes.as_deref(), &conf.routes);
+    let routes = Arc::new(Routes::load(&source, control.handle().clone())?);
+    let listen = engine::addresses(&conf, options.listeners)?;
+    Process { conf, control, routes, listen, listeners: options.listeners, lifecycle: Lifecycle::new() }.serve()
+}
+
+fn read_conf(named: Option<&Path>) -> Result<ProcessConf, StartError> {
+    let path = named.unwrap_or(Path::new(DEFAULT_CONF));
+    if named.is_none() && path.symlink_metadata().is_err() {
+        return Ok(ProcessConf::default());
+    }
+    ProcessConf::load(path).map_err(StartError::Conf)
+}
+
+/// Everything that configuration can get wrong is behind it: what is left is to start.
+struct Process {
+    conf: Arc<ProcessConf>,
+    control: Runtime,
+    routes: Arc<Routes>,
+    listen: Vec<SocketAddr>,
+    listeners: Listeners,
+    lifecycle: Lifecycle,
+}
+
+impl Process {
+    fn serve(self) -> Result<(), StartError> {
+        let entered = self.control.enter();
+        let signals = Signals::register()?;
+        let gateway = Gateway::new(self.routes.live(), &self.conf);
+        drop(entered);
+        // Taking listeners over comes first: the old process gives its admin address up at the same moment.
+        let server = engine::server(&self.conf, gateway, &self.listen, self.listeners);
+        let admin = self.start_admin()?;
+        let exit = Exit::with_pid_file(&self.conf.pid_file);
+        lifecycle::leave_when_drained(server.watch_execution_phase(), self.conf.grace, exit.clone())?;
+        self.control.spawn(signals.obey(self.lifecycle.clone(), exit.clone(), self.reload_on_signal()));
+        self.control.spawn(self.announce_when_accepting(admin, exit.clone()));
+        server.run(RunArgs { shutdown_signal: self.lifecycle.engine_signal() });
+        // Only reached when the drain thread could not end the process.
+        exit.leave(0)
+    }
+
+    /// Starts the admin pages; their address.
+    fn start_admin(&self) -> Result<SocketAddr, StartError> {
+        let address = self.conf.admin_listen;
+        let listener = self.control.block_on(bind_admin(address, self.listeners))?;
+        let address = listener.local_addr()?;
+        let admin = Admin {
+            live: self.routes.live(),
+            phase: self.lifecycle.phase(),
+            reload: self.routes.status(),
+            hosts: Arc::default(),
+        };
+        let released = self.lifecycle.admin_released();
+        self.control.spawn(async move {
+            if let Err(error) = admin::serve(listener, admin, released).await {
+                log::error!("the admin pages stopped: {error}");
+            }
+        });
+        Ok(address)
+    }
+
+    fn reload_on_signal(&self) -> impl Fn() + use<> {
+        let routes = Arc::clone(&self.routes);
+        move || {
+            if let Err(error) = access::reopen() {
+                log::error!("the access log cannot be opened again: {error}");
+            }
+            routes.reload();
+        }
+    }
+
+    fn announce_when_accepting(&self, admin: SocketAddr, exit: Exit) -> impl Future<Output = ()> + use<> {
+        let (routes, lifecycle) = (Arc::clone(&self.routes), self.lifecycle.clone());
+        let listen = self.listen.clone();
+        async move {
+            for address in &listen {
+                if let Err(error) = engine::accepting(*address).await {
+                    log::error!("nothing answers on {address}: {error}");
+                    exit.leave(1);
+                }
+            }
+            lifecycle.serving();
+            let announcement = Announcement { listen, admin, demo: routes.demo() };
+            if let Err(error) = announcement.print() {
+                log::warn!("nobody reads stdout: {error}");
+            }
+        }
+    }
+}
+
+/// Binds the admin address. A process that hands its listeners over gives this one up only then.
+async fn bind_admin(address: SocketAddr, listeners: Listeners) -> Result<TcpListener, StartError> {
+    const WAIT_MAX: Duration = Duration::from_secs(60);
+    const PAUSE: Duration = Duration::from_millis(100);
+    let start = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(_) if listeners == Listeners::TakeOver && start.elapsed() < WAIT_MAX => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(StartError::Bind { address, error }),
+        }
+    }
+}
