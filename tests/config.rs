@@ -1,5 +1,5 @@
 //! routes.yaml from outside: fixtures with the faults they must yield, and what good ones mean.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

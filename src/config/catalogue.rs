@@ -138,8 +138,11 @@ static ROWS: &[Row] = &[
         "https://openrouter.ai/api/v1",
         &[ChatCompletions, Completions, Embeddings, Responses, Messages],
     ),
-    // https://docs.perplexity.ai/api-reference; paths have no version
-    hosted("perplexity", "https://api.perplexity.ai", CHAT),
+    // https://docs.perplexity.ai/docs/sonar/openai-compatibility, …/docs/grounded-llm/openai-compatibility
+    Row {
+        paths: &[(ChatCompletions, "/chat/completions")],
+        ..hosted("perplexity", "https://api.perplexity.ai/v1", &[ChatCompletions, Responses])
+    },
     // https://jina.ai/embeddings, https://jina.ai/reranker
     hosted("jina", "https://api.jina.ai/v1", &[Embeddings, Rerank]),
     // https://docs.voyageai.com/reference
@@ -217,7 +220,7 @@ pub(super) fn names() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::provider::origin;
+    use crate::config::origin::origin;
 
     #[test]
     fn rows_are_sound() {

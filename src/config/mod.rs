@@ -6,9 +6,11 @@
 mod access;
 mod amount;
 mod catalogue;
+mod expression;
 mod finding;
 mod load;
 mod model;
+mod origin;
 mod place;
 mod process;
 mod provider;

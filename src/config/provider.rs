@@ -1,16 +1,15 @@
 //! `providers:` -> [`Provider`]s, each on top of its catalogue row.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 use super::Surroundings;
 use super::catalogue::{self, KeyNeed, Row};
+use super::origin::{is_dns_name, is_host, origin};
 use super::place::Place;
 use super::secret::Secrets;
 use super::snapshot::*;
@@ -87,54 +86,19 @@ fn origins(place: &Place<'_>, row: Option<&Row>, around: &Surroundings) -> Vec<O
 }
 
 fn demo_origin(place: &Place<'_>, around: &Surroundings) -> Option<Origin> {
-    match (around.demo)() {
-        Ok(address) => origin(&format!("http://{address}/v1")).ok(),
-        Err(error) => {
-            place.fault(format!("the demo provider did not start: {error}"));
-            None
-        }
-    }
+    let address =
+        (around.demo)().map_err(|error| place.fault(format!("the demo provider did not start: {error}"))).ok()?;
+    Some(Origin {
+        tls: false,
+        host: address.ip().to_string(),
+        port: address.port(),
+        base_path: "/v1".to_owned(),
+        authority: HeaderValue::try_from(address.to_string()).ok()?,
+    })
 }
 
 fn origin_at(place: &Place<'_>) -> Option<Origin> {
     origin(place.text()?).map_err(|message| place.fault(message)).ok()
-}
-
-/// Takes a base URL apart; the error says what is wrong with it.
-pub(super) fn origin(url: &str) -> Result<Origin, String> {
-    let uri: Uri = url.parse().map_err(|error| format!("'{url}' is not a URL: {error}"))?;
-    let tls = match uri.scheme() {
-        Some(scheme) if *scheme == Scheme::HTTPS => true,
-        Some(scheme) if *scheme == Scheme::HTTP => false,
-        _ => return Err(format!("'{url}' must begin with https:// or http://")),
-    };
-    let authority = uri.authority().ok_or_else(|| format!("'{url}' names no host"))?;
-    if authority.as_str().contains('@') {
-        return Err("a URL must not hold a user or password; use 'key'".to_owned());
-    }
-    let path_and_query = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    if path_and_query.contains(['?', '#']) || url.contains('#') {
-        return Err(format!("'{url}' must not have a query or fragment"));
-    }
-    let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
-    let scheme_port = if tls { 443 } else { 80 };
-    let port = port_of(authority.as_str(), authority.port_u16(), scheme_port)
-        .ok_or_else(|| format!("'{url}' has a port that is not 1 to 65535"))?;
-    let shown_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let shown = if port == scheme_port { shown_host } else { format!("{shown_host}:{port}") };
-    let authority = HeaderValue::try_from(shown).map_err(|_| format!("'{url}' names no usable host"))?;
-    let base_path = path_and_query.trim_end_matches('/').to_owned();
-    Ok(Origin { tls, host, port, base_path, authority })
-}
-
-/// `None` for a port that is written but is not one.
-fn port_of(authority: &str, port: Option<u16>, scheme_port: u16) -> Option<u16> {
-    let after_host = authority.rsplit(']').next().unwrap_or(authority);
-    match port {
-        Some(0) => None,
-        Some(port) => Some(port),
-        None => (!after_host.contains(':')).then_some(scheme_port),
-    }
 }
 
 fn auth(text: &str) -> Option<Auth> {
@@ -316,10 +280,6 @@ fn server_name(place: &Place<'_>) -> Option<String> {
     None
 }
 
-fn is_dns_name(text: &str) -> bool {
-    matches!(ServerName::try_from(text), Ok(ServerName::DnsName(_)))
-}
-
 fn client_certificate(section: &Place<'_>, secrets: &Secrets<'_>) -> Option<ClientCertificate> {
     match (section.get("cert"), section.get("key")) {
         (Some(cert), Some(key)) => {
@@ -373,40 +333,5 @@ fn check_names(place: &Place<'_>, provider: &Provider) {
     }
     for origin in provider.origins.iter().filter(|origin| !is_host(&origin.host)) {
         place.fault(format!("'{}' is not a host name or address", origin.host));
-    }
-}
-
-fn is_host(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok() || is_dns_name(host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_taken_apart() {
-        let o = origin("https://API.example.com/v1/").unwrap();
-        assert_eq!((o.tls, o.host.as_str(), o.port, o.base_path.as_str()), (true, "api.example.com", 443, "/v1"));
-        assert_eq!(o.authority, "api.example.com");
-        let o = origin("http://[::1]:8000").unwrap();
-        assert_eq!((o.tls, o.host.as_str(), o.port, o.base_path.as_str()), (false, "::1", 8000, ""));
-        assert_eq!(o.authority, "[::1]:8000");
-        for bad in [
-            "",
-            "api.example.com",
-            "ftp://a",
-            "https://",
-            "https://u:p@a/",
-            "http://a/?q",
-            "http://a/#f",
-            "http://a:0",
-            "http://a:99999",
-            "http://a b",
-            "http://a\r\nb",
-            "/v1",
-        ] {
-            assert!(origin(bad).is_err(), "{bad}");
-        }
     }
 }
