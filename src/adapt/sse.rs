@@ -136,7 +136,7 @@ impl Splitter {
             self.open();
             return b"data: ".len();
         }
-        while let Some(byte) = rest.get(length) {
+        while let Some(byte) = rest.get(length).filter(|byte| !matches!(**byte, b'\n' | b'\r')) {
             self.at = match self.at {
                 At::Start if !self.begun && *byte == MARK[0] => At::Mark(1),
                 At::Mark(seen) if MARK.get(seen) == Some(byte) => At::Mark(seen + 1),

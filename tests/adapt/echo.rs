@@ -103,6 +103,7 @@ fn event_names() {
             "data: {\"model\":\"x\"}\n\ndata:{\"model\":\"x\"}\r\n\r\ndata: {\"model\":\"x\"}\r\r",
             "data: {\"model\":\"mine\"}\n\ndata:{\"model\":\"mine\"}\r\n\r\ndata: {\"model\":\"mine\"}\r\r",
         ),
+        ("\u{feff}\n\u{feff}data: {\"model\":\"x\"}\n\n", "\u{feff}\n\u{feff}data: {\"model\":\"x\"}\n\n"),
         ("\u{feff}data: {\"model\":\"x\"}\n\n", "\u{feff}data: {\"model\":\"mine\"}\n\n"),
         (
             "data: {\"response\":{\"a\":{\"model\":\"no\"},\"model\":\"x\"},\"model\":\"y\"}\n\n",

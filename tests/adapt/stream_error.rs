@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use forge::adapt::sse::{Piece, Splitter};
 use forge::adapt::stream_error::{EVENT_BYTES_MAX, Ending, Tail};
-use forge::endpoint::Endpoint;
+use forge::endpoint::{Dialect, Endpoint};
 use forge::error::ApiError;
 use serde_json::Value;
 
@@ -24,14 +24,17 @@ fn tail(chunks: &[&[u8]]) -> Tail {
     tail
 }
 
-const OPENAI: &str = r#"data: {"error":{"code":"upstream_error","message":"The upstream provider failed to answer. Please retry.","param":null,"type":"server_error"}}"#;
+/// The error as an event of chat completions.
+fn openai_event() -> String {
+    format!("data: {}\n\n", ApiError::upstream_error().body(Dialect::OpenAi, ""))
+}
 
 #[test]
 fn between_events() {
     for chunks in
         [&[][..], &[&b"data: {}\n\n"[..]], &[b"data: {}\n", b"\n"], &[b"data: {}\r\n\r", b"\n"], &[b"data: {}\r\r"]]
     {
-        assert_eq!(end(&tail(chunks), Endpoint::ChatCompletions), format!("{OPENAI}\n\n"));
+        assert_eq!(end(&tail(chunks), Endpoint::ChatCompletions), openai_event());
     }
     let anthropic = end(&tail(&[]), Endpoint::Messages);
     let body = anthropic.strip_prefix("event: error\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
@@ -67,9 +70,9 @@ fn inside_an_event() {
 fn an_event_too_long_to_keep_is_ended() {
     let chunk = vec![b'x'; EVENT_BYTES_MAX / 2 + 1];
     let long = tail(&[b"data: {\"a\":\"", &chunk, &chunk, b"x"]);
-    assert_eq!(end(&long, Endpoint::ChatCompletions), format!("\n\n{OPENAI}\n\n"));
+    assert_eq!(end(&long, Endpoint::ChatCompletions), format!("\n\n{}", openai_event()));
     let over = tail(&[b"data: {\"a\":\"", &chunk, &chunk, b"x\"}\n\n"]);
-    assert_eq!(end(&over, Endpoint::ChatCompletions), format!("{OPENAI}\n\n"));
+    assert_eq!(end(&over, Endpoint::ChatCompletions), openai_event());
 }
 
 /// What a client makes of a stream, as the official SDKs read it: lines decoded as UTF-8, the last event name

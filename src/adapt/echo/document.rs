@@ -134,8 +134,8 @@ impl Document {
     /// The document ends at `start`, another begins behind.
     pub(super) fn reset(&mut self, start: usize, splice: &mut Splice<'_>) {
         self.give_up(start, splice);
-        let held = std::mem::take(&mut self.held);
-        *self = Self { held, ..Self::new(self.paths) };
+        self.state = State::Start;
+        (self.open, self.depth, self.in_envelope, self.escaped) = (0, 0, false, false);
     }
 
     /// What is held back, when nothing more comes.
