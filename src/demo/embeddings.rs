@@ -6,11 +6,12 @@
 use axum::Json;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::fields::Fields;
-use super::input::inputs;
+use super::input::{Input, inputs};
 use super::refusal::Refusal;
 
 /// Dimensions when the request does not say: those of OpenAI's `text-embedding-3-small`.
@@ -20,7 +21,7 @@ const DIMENSIONS_MAX: u64 = 3072;
 /// The most inputs of one request, by the reference.
 const INPUTS_MAX: usize = 2048;
 
-pub(super) async fn create(fields: Fields) -> Result<Json<Value>, Refusal> {
+pub(super) async fn create(fields: Fields) -> Result<Json<List>, Refusal> {
     let model = fields.required_text("model")?;
     let inputs = inputs(&fields, "input")?;
     if inputs.len() > INPUTS_MAX || inputs.iter().any(|input| input.text.is_empty()) {
@@ -29,15 +30,40 @@ pub(super) async fn create(fields: Fields) -> Result<Json<Value>, Refusal> {
     let dimensions = fields.count("dimensions", 1..=DIMENSIONS_MAX)?.unwrap_or(DIMENSIONS);
     let as_base64 = fields.choice("encoding_format", &[("float", false), ("base64", true)])? == Some(true);
     let tokens: u64 = inputs.iter().map(|input| input.tokens).sum();
-    let entries = inputs.iter().enumerate().map(|(index, input)| {
+    let entry = |(index, input): (usize, &Input)| {
         let vector = vector(&input.text, dimensions);
-        let embedding = if as_base64 { encoded(&vector).into() } else { Value::from(vector) };
-        json!({"object": "embedding", "index": index, "embedding": embedding})
-    });
-    Ok(Json(json!({
-        "object": "list", "model": model, "data": entries.collect::<Vec<_>>(),
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })))
+        let embedding = if as_base64 { Embedding::Base64(encoded(&vector)) } else { Embedding::Floats(vector) };
+        Entry { object: "embedding", index, embedding }
+    };
+    Ok(Json(List {
+        object: "list",
+        model: model.to_owned(),
+        data: inputs.iter().enumerate().map(entry).collect(),
+        usage: json!({"prompt_tokens": tokens, "total_tokens": tokens}),
+    }))
+}
+
+/// The answer, typed: as a tree of JSON values, its numbers would take eight times the memory.
+#[derive(Serialize)]
+pub(super) struct List {
+    object: &'static str,
+    model: String,
+    data: Vec<Entry>,
+    usage: Value,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    object: &'static str,
+    index: usize,
+    embedding: Embedding,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Embedding {
+    Floats(Vec<f32>),
+    Base64(String),
 }
 
 /// The unit vector of `text`.

@@ -84,6 +84,9 @@ impl Fields {
         }
         match value.as_u64() {
             Some(count) if range.contains(&count) => Ok(Some(count)),
+            Some(_) | None if *range.end() == u64::MAX => {
+                Err(Refusal::value(name, format!("must be at least {}.", range.start())))
+            }
             Some(_) | None => {
                 Err(Refusal::value(name, format!("must be between {} and {}.", range.start(), range.end())))
             }

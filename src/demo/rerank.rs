@@ -11,6 +11,8 @@ use super::writing::{id, tokens};
 
 /// Letters two words must begin with alike to count half.
 const STEM_CHARS: usize = 4;
+/// Words of the query that are looked for; each is compared with every word of every document.
+const QUERY_WORDS_MAX: usize = 64;
 
 pub(super) async fn create(fields: Fields) -> Result<Json<Value>, Refusal> {
     let model = fields.required_text("model")?;
@@ -21,7 +23,8 @@ pub(super) async fn create(fields: Fields) -> Result<Json<Value>, Refusal> {
     let top_n = fields.count("top_n", 1..=u64::MAX)?.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let with_documents = fields.flag("return_documents")? == Some(true);
 
-    let asked = words(query);
+    let mut asked = words(query);
+    asked.truncate(QUERY_WORDS_MAX);
     let mut ranked: Vec<(usize, f64)> = texts.iter().map(|text| score(&asked, &words(text))).enumerate().collect();
     ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let results = ranked.into_iter().take(top_n).map(|(index, score)| {

@@ -169,6 +169,7 @@ async fn embeddings_are_unit_vectors_in_both_encodings() {
         |format: &str| json!({"model": "m", "input": ["one", "two"], "dimensions": 8, "encoding_format": format});
     let floats = ask("/v1/embeddings", body("float")).await;
     let vector: Vec<f32> = serde_json::from_value(floats["data"][1]["embedding"].clone()).unwrap();
+    assert_eq!(vector.len(), 8);
     assert!((vector.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
     assert_ne!(floats["data"][0]["embedding"], floats["data"][1]["embedding"]);
     let coded = ask("/v1/embeddings", body("base64")).await;
@@ -187,7 +188,7 @@ async fn moderations_score_every_category_of_every_input() {
 
 #[tokio::test]
 async fn rerank_puts_the_best_first() {
-    let documents = ["The Padma river flows", "Langra mangoes ripen", { "best mango variety in Bangladesh" }];
+    let documents = ["The Padma river flows", "Langra mangoes ripen", "best mango variety in Bangladesh"];
     let answer = ask(
         "/v1/rerank",
         json!({"model": "m", "query": "best mango variety in Bangladesh", "documents": documents, "top_n": 2,

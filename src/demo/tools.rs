@@ -5,6 +5,11 @@ use serde_json::{Value, json};
 use super::refusal::Refusal;
 use super::sample;
 
+/// The most tools of one request.
+const TOOLS_MAX: usize = 1024;
+/// How far into a message the model looks for a tool's name, in bytes.
+const LOOKED_AT_BYTES: usize = 4096;
+
 /// A function the model may call.
 #[derive(Debug, Clone)]
 pub(super) struct Tool {
@@ -43,8 +48,11 @@ pub(super) struct Call {
 }
 
 impl Toolbox {
-    /// Refuses a choice that names no tool of the request.
+    /// Refuses a choice that names no tool of the request, and more tools than anyone reads.
     pub(super) fn checked(self) -> Result<Self, Refusal> {
+        if self.tools.len() > TOOLS_MAX {
+            return Err(Refusal::value("tools", format!("at most {TOOLS_MAX} tools.")));
+        }
         match &self.choice {
             Choice::Named(name) if !self.tools.iter().any(|tool| tool.name == *name) => {
                 Err(Refusal::value("tool_choice", format!("tool '{name}' not found in 'tools'.")))
@@ -59,6 +67,7 @@ impl Toolbox {
     /// The calls to make in answer to `said`. Left to itself, the model calls the tools whose name shares a
     /// word with it; when it must call, also the first.
     pub(super) fn calls(&self, said: &str) -> Vec<Call> {
+        let said = &said[..said.floor_char_boundary(LOOKED_AT_BYTES)];
         let mentioned = || self.tools.iter().filter(|tool| is_mentioned(&tool.name, said));
         let mut chosen: Vec<&Tool> = match &self.choice {
             Choice::Never => vec![],
