@@ -229,8 +229,8 @@ impl Routed {
         self.next < self.plan.attempts.len()
     }
 
-    /// Whether the client was given the head of an answer.
-    pub fn committed(&self) -> bool {
+    /// Whether the head of an answer has come that is worth passing on.
+    pub fn answering(&self) -> bool {
         !matches!(self.answer, Answer::Awaited)
     }
 

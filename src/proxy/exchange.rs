@@ -164,7 +164,6 @@ fn pass_on(session: &Session, head: &mut ResponseHeader, call: &mut Call) -> Res
     }
     let body =
         if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
-    call.body.iter().for_each(Body::settle);
     response::head(head, &call.request_id, body)
         .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())
 }
@@ -179,7 +178,6 @@ fn refuse(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
     let Some(routed) = call.routed.as_mut() else { return Ok(()) };
     routed.settle(Outcome::RequestRefused);
     routed.answer = Answer::Refusal(status, Vec::new());
-    call.body.iter().for_each(Body::settle);
     call.failed(&ApiError::upstream_refusal(status, None));
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     response::head(head, &call.request_id, response::Body::Rewritten)
@@ -226,7 +224,6 @@ fn may_retry(call: &Call, wanted: impl Fn(&RetryOn) -> bool) -> bool {
     let replayable = call.body.as_ref().is_none_or(Body::replayable);
     call.routed.as_ref().is_some_and(|routed| {
         routed.has_next()
-            && !routed.committed()
             && wanted(&routed.plan.model.retry.on)
             && routed.expired() != Some(Expiry::Total)
             && replayable
@@ -247,32 +244,50 @@ pub(super) fn not_connected(call: &mut Call, mut error: Box<Error>) -> Box<Error
 }
 
 /// The attempt broke on an established connection.
-pub(super) fn broken(call: &mut Call, mut error: Box<Error>, reused: bool) -> Box<Error> {
+pub(super) fn broken(session: &Session, call: &mut Call, (mut error, reused): (Box<Error>, bool)) -> Box<Error> {
     // The engine panics when a retry that depends on reuse is asked for before this is settled.
     error.retry.decide_reuse(reused);
     let judged = call.routed.as_ref().and_then(Routed::judged);
     let retry = match judged {
         Some(verdict) => verdict == Verdict::Next,
-        None => after_break(call, &error, reused),
+        None => {
+            after_break(call, &error, if respond::answered(session) { Gone::Answering } else { Gone::Silent(reused) })
+        }
     };
     error.set_retry(retry);
     error
 }
 
+/// How far an attempt had come when it broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// Nothing was written to the client; whether the connection had served before.
+    Silent(bool),
+    /// The client has part of an answer.
+    Answering,
+}
+
 /// What follows a break that no status explains.
-fn after_break(call: &mut Call, error: &Error, reused: bool) -> bool {
+fn after_break(call: &mut Call, error: &Error, gone: Gone) -> bool {
     let body_fault = call.body.as_ref().is_some_and(|body| body.fault().is_some());
     let Some(expired) = call.routed.as_ref().map(Routed::expired) else { return false };
-    let committed = call.routed.as_ref().is_some_and(Routed::committed);
+    let answering = call.routed.as_ref().is_some_and(Routed::answering);
     let (outcome, failure, retry) = match (expired, error.esource()) {
         _ if body_fault => (Outcome::Aborted, None, false),
         (Some(Expiry::FirstByte), _) => {
             (Outcome::FirstByteTimeout, Some(ApiError::upstream_timeout()), may_retry(call, |on| on.first_byte))
         }
+        // The head alone is no answer yet: the wait for its first byte goes on.
+        (Some(Expiry::Idle), _) if gone != Gone::Answering => {
+            (Outcome::FirstByteTimeout, Some(ApiError::upstream_timeout()), may_retry(call, |on| on.first_byte))
+        }
         (Some(Expiry::Idle | Expiry::Total), _) => (Outcome::StreamTimeout, Some(ApiError::upstream_timeout()), false),
         (None, ErrorSource::Downstream) => (Outcome::Aborted, None, false),
-        (None, _) if committed => (Outcome::StreamCut, Some(ApiError::upstream_error()), false),
-        (None, _) if reused && fresh_connection(call) => return true,
+        (None, _) if gone == Gone::Answering => (Outcome::StreamCut, Some(ApiError::upstream_error()), false),
+        (None, _) if answering => {
+            (Outcome::StreamCut, Some(ApiError::upstream_error()), may_retry(call, |on| on.server_error))
+        }
+        (None, _) if gone == Gone::Silent(true) && fresh_connection(call) => return true,
         (None, _) => (Outcome::Reset, Some(ApiError::upstream_error()), may_retry(call, |on| on.connect)),
     };
     if let Some(routed) = call.routed.as_mut() {

@@ -365,12 +365,12 @@ impl ProxyHttp for Gateway {
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
-        _session: &mut Session,
+        session: &mut Session,
         error: Box<Error>,
         call: &mut Call,
         client_reused: bool,
     ) -> Box<Error> {
-        exchange::broken(call, error, client_reused)
+        exchange::broken(session, call, (error, client_reused))
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, call: &mut Call) -> FailToProxy {

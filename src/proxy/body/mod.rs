@@ -9,6 +9,7 @@
 //! Why a wrapper: the engine's own replay buffer ends at 64 KiB and then silently yields nothing.
 
 mod budget;
+mod gate;
 mod held;
 mod source;
 mod watch;
@@ -22,11 +23,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{Error, ErrorType};
 
 use super::inspect::{Inspector, Splice};
 use crate::error::ApiError;
+use gate::Gate;
 use held::{Held, HoldError, Piece, Spill};
 use source::{Home, Source};
 
@@ -85,8 +87,8 @@ pub(super) struct State {
     cursor: u64,
     block: usize,
     splice: Option<Splice>,
-    /// No other attempt will follow.
-    settled: bool,
+    /// The answer, as long as nothing of it was written. Once it is open, no other attempt will follow.
+    gate: Gate,
     /// Bytes were given out that are no longer held.
     lost: bool,
     fault: Option<ApiError>,
@@ -172,6 +174,7 @@ impl Body {
         state.stage = Stage::Forward;
         state.splice = state.inspector.splice(upstream_model);
         (state.cursor, state.block) = (0, 0);
+        state.gate.close();
     }
 
     /// The length of this attempt's body, if it is known; `announced` is the client's Content-Length.
@@ -188,13 +191,6 @@ impl Body {
     pub fn replayable(&self) -> bool {
         let state = self.state.lock();
         !state.lost && state.fault.is_none()
-    }
-
-    /// No other attempt will follow: gives back what is held as soon as it is sent.
-    pub fn settle(&self) {
-        let mut state = self.state.lock();
-        state.settled = true;
-        state.forget_sent();
     }
 
     /// Why the body ended the exchange, if it did.
@@ -237,7 +233,7 @@ impl State {
             cursor: 0,
             block: 0,
             splice: None,
-            settled: false,
+            gate: Gate::default(),
             lost: false,
             fault: None,
         }
@@ -278,7 +274,7 @@ impl State {
     fn keep(&mut self, chunk: &Bytes) -> pingora::Result<Option<Spill>> {
         let capture = self.stage == Stage::Capture;
         let fits = self.held.len() + chunk.len() as u64 <= self.limits.replay_bytes_max;
-        if !capture && (self.settled || !fits) {
+        if !capture && (self.gate.is_open() || !fits) {
             self.forget();
             return Ok(None);
         }
@@ -309,6 +305,15 @@ impl State {
             }
         }
         Ok(Some(chunk))
+    }
+
+    /// What of the answer may be written; from the first byte on, what was sent is not kept.
+    fn admit(&mut self, tasks: Vec<HttpTask>) -> Option<Vec<HttpTask>> {
+        let admitted = self.gate.admit(tasks);
+        if self.gate.is_open() {
+            self.forget_sent();
+        }
+        admitted
     }
 
     /// Gives up the chance of another attempt. Only called once everything held was sent.
@@ -346,7 +351,7 @@ impl State {
     fn give(&mut self, bytes: Bytes) -> Bytes {
         let start = self.cursor;
         self.cursor += bytes.len() as u64;
-        if self.settled {
+        if self.gate.is_open() {
             self.forget_sent();
         }
         match &self.splice {

@@ -134,7 +134,11 @@ impl CustomSession for Source {
         None
     }
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.inner.response_duplex_vec(tasks).await
+        let admitted = self.state.lock().admit(tasks);
+        match admitted {
+            Some(tasks) => self.inner.response_duplex_vec(tasks).await,
+            None => Ok(false),
+        }
     }
     async fn abandon(&mut self, _context: &str) {
         self.inner.shutdown().await;
