@@ -195,6 +195,19 @@ fn rules_and_keys_are_read() {
 }
 
 #[test]
+fn line_ends_marks_and_aliases_make_no_difference() {
+    let targets_of = |text: &str| {
+        let loaded = check(text, "routes.yaml", &around()).unwrap();
+        targets(&loaded.snapshot.models.find("priyo-smart").unwrap().to)
+    };
+    let (_, text) = fixtures("good").into_iter().find(|(path, _)| path.ends_with("full.yaml")).unwrap();
+    assert_eq!(targets_of(&text.replace('\n', "\r\n")), targets_of(&text));
+    assert_eq!(targets_of(&format!("\u{feff}{text}")), targets_of(&text));
+    let aliased = "version: 1\nproviders: { openai: env:SET }\nmodels: { a: &to [openai/gpt-5], priyo-smart: *to }\n";
+    assert_eq!(targets_of(aliased), ["openai/gpt-5 1"]);
+}
+
+#[test]
 fn doubtful_things_are_warned_about() {
     let text = "version: 1\nproviders: { openai: plain:sk-x }\nmodels: { a: openai }\ntiers: { free: [\"b-*\"] }\n";
     let loaded = check(text, "routes.yaml", &around()).unwrap();

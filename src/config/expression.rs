@@ -143,7 +143,7 @@ enum TextMap<'a> {
 impl<'a> TextMap<'a> {
     fn find(&self, name: &str) -> Option<&'a str> {
         match self {
-            TextMap::Headers(_) if HIDDEN_HEADERS.contains(&name) => None,
+            TextMap::Headers(_) if HIDDEN_HEADERS.iter().any(|hidden| hidden.eq_ignore_ascii_case(name)) => None,
             TextMap::Headers(headers) => headers.get(name)?.to_str().ok(),
             TextMap::Metadata(metadata) => metadata.get(name).map(String::as_str),
             TextMap::EveryName => Some(""),
@@ -409,6 +409,7 @@ mod tests {
             r#"request.headers["x-none"] == "bd""#,
             r#"request.headers["x-none"] != "bd""#,
             r#"request.headers["authorization"].startsWith("Bearer")"#,
+            r#"request.headers["Authorization"].startsWith("Bearer")"#,
             r#""authorization" in request.headers"#,
             r#"key.metadata.none == "x""#,
             r#"has(key.metadata.none)"#,

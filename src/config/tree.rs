@@ -65,8 +65,19 @@ fn at(line: usize, path: String, message: String) -> Finding {
 
 /// A list or map whose end has not come yet.
 enum Open {
-    List { line: usize, anchor: usize, items: Vec<Node> },
-    Map { line: usize, anchor: usize, entries: Vec<Entry>, name: Option<(String, usize)> },
+    List {
+        line: usize,
+        anchor: usize,
+        items: Vec<Node>,
+    },
+    /// `name`: a key whose value has not come yet. `lines`: of every key, to find one given twice.
+    Map {
+        line: usize,
+        anchor: usize,
+        entries: Vec<Entry>,
+        name: Option<(String, usize)>,
+        lines: HashMap<String, usize>,
+    },
 }
 
 #[derive(Default)]
@@ -90,7 +101,10 @@ impl Builder {
                 self.value(Node { line, kind }, anchor)
             }
             Event::SequenceStart(anchor, _) => self.push(Open::List { line, anchor, items: Vec::new() }),
-            Event::MappingStart(anchor, _) => self.push(Open::Map { line, anchor, entries: Vec::new(), name: None }),
+            Event::MappingStart(anchor, _) => {
+                let (entries, lines) = (Vec::new(), HashMap::new());
+                self.push(Open::Map { line, anchor, entries, name: None, lines })
+            }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => {
@@ -164,10 +178,13 @@ impl Builder {
                 return Err(at(node.line, path, "a key must be plain text".to_owned()));
             }
         };
-        if let Some(Open::Map { name, entries, .. }) = self.open.last_mut() {
-            if let Some(first) = entries.iter().find(|entry| entry.name == key) {
-                let message = format!("given twice; first on line {}", first.line);
-                self.findings.push(at(node.line, join(&path, &key), message));
+        if let Some(Open::Map { name, lines, .. }) = self.open.last_mut() {
+            match lines.get(&key) {
+                Some(first) => {
+                    let message = format!("given twice; first on line {first}");
+                    self.findings.push(at(node.line, join(&path, &key), message));
+                }
+                None => drop(lines.insert(key.clone(), node.line)),
             }
             *name = Some((key, node.line));
         }
