@@ -19,6 +19,8 @@ pub struct ProcessConf {
     pub listen: Vec<SocketAddr>,
     /// `admin.listen`: metrics and health. Default `127.0.0.1:9090`.
     pub admin_listen: SocketAddr,
+    /// `admin.hosts`: names that `Host` may hold there, besides addresses and `localhost`. Default none.
+    pub admin_hosts: Vec<String>,
     /// `threads`: workers of the data plane. Default: one per core.
     pub threads: usize,
     /// `routes`: the routing file. Default `routes.yaml`.
@@ -101,12 +103,15 @@ impl ProcessConf {
     fn read(root: &Place<'_>) -> Self {
         let default = Self::default();
         let listen = root.get("listen").map(|place| addresses(&place));
-        let admin = root.get("admin").and_then(|admin| admin.read("listen", |text| text.parse().ok()));
+        let admin = root.get("admin");
+        let admin_listen = admin.as_ref().and_then(|admin| admin.read("listen", |text| text.parse().ok()));
+        let admin_hosts = admin.and_then(|admin| admin.get("hosts")).map(|hosts| texts(&hosts));
         let threads = root.read("threads", amount::count).and_then(|threads| usize::try_from(threads).ok());
         let log = root.get("log");
         Self {
             listen: listen.unwrap_or(default.listen),
-            admin_listen: admin.unwrap_or(default.admin_listen),
+            admin_listen: admin_listen.unwrap_or(default.admin_listen),
+            admin_hosts: admin_hosts.unwrap_or_default(),
             threads: threads.unwrap_or(default.threads),
             routes: root.read("routes", path).unwrap_or(default.routes),
             grace: root.read("grace", amount::duration).unwrap_or(default.grace),
@@ -156,6 +161,10 @@ fn addresses(place: &Place<'_>) -> Vec<SocketAddr> {
     items.iter().filter_map(|item| item.text()?.parse().ok()).collect()
 }
 
+fn texts(place: &Place<'_>) -> Vec<String> {
+    place.items().iter().filter_map(|item| item.text()).map(str::to_owned).collect()
+}
+
 fn path(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(text))
 }
@@ -173,6 +182,7 @@ impl Default for ProcessConf {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            admin_hosts: Vec::new(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             routes: PathBuf::from("routes.yaml"),
             grace: Duration::from_secs(300),
@@ -225,7 +235,8 @@ mod tests {
         let shipped = ProcessConf::parse(SHIPPED, "forge.yaml").unwrap();
         assert_eq!(format!("{shipped:?}"), format!("{default:?}"));
         let all = ProcessConf::parse(&switched_on(), "forge.yaml").unwrap();
-        // These three have no fixed default; the file shows examples.
+        // These have no fixed default; the file shows examples.
+        default.admin_hosts = all.admin_hosts.clone();
         default.threads = all.threads;
         default.access_log = all.access_log.clone();
         default.bounds.spill_dir = all.bounds.spill_dir.clone();

@@ -176,7 +176,7 @@ const STATIC_KEY: Shape = map(&[
 /// conf/forge.yaml.
 pub(super) const PROCESS: Shape = map(&[
     key("listen", Shape::Many(&Shape::Address), "Where clients connect: HTTP/1.1 and h2c."),
-    key("admin", map(&[key("listen", Shape::Address, "Metrics and health.")]), "The operator's listener."),
+    key("admin", map(ADMIN), "The operator's listener."),
     key("threads", Shape::Count { min: 1, max: 1024 }, "Workers of the data plane. Default: one per core."),
     key("routes", Shape::Text, "The routing file."),
     key("grace", Shape::Duration, "How long open streams may go on after SIGTERM."),
@@ -186,6 +186,11 @@ pub(super) const PROCESS: Shape = map(&[
     key("limits", map(LIMITS), "Bounds on what is held."),
     key("upstream", map(UPSTREAM), "The connection pool."),
 ]);
+
+const ADMIN: &[Key] = &[
+    key("listen", Shape::Address, "Metrics and health."),
+    key("hosts", Shape::Many(&Shape::Text), "Names it is reached by, besides addresses and localhost."),
+];
 
 const LOG: &[Key] = &[
     key("format", Shape::Choice(&["text", "json"]), "Form of a line."),

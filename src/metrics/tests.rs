@@ -115,3 +115,19 @@ fn cost_of_an_observation() {
     }
     println!("access line: {} ns", start.elapsed().as_nanos() / u128::from(ROUNDS));
 }
+
+/// The dashboard and the alerts ask for metrics that exist.
+#[test]
+fn what_is_drawn_and_alerted_on_exists() {
+    request(&Record { error_code: Some("drawn"), ..record("m-count") });
+    attempt("p-outcome", Outcome::Success);
+    let page = page();
+    for file in [include_str!("../../conf/grafana.json"), include_str!("../../conf/alerts.yml")] {
+        let words = file.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let names: HashSet<&str> = words.filter(|w| w.starts_with("forge_") || w.starts_with("process_")).collect();
+        assert!(names.len() >= 5, "{names:?}");
+        for name in names {
+            assert!(page.contains(&format!("\n{name}{{")) || page.contains(&format!("\n{name} ")), "no metric {name}");
+        }
+    }
+}

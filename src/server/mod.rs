@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 
 pub use source::Source;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Hosts};
 use crate::config::{Faults, ProcessConf};
 use crate::credential::NoRandomness;
 use crate::proxy::Gateway;
@@ -145,7 +145,7 @@ impl Process {
             live: self.routes.live(),
             phase: self.lifecycle.phase(),
             reload: self.routes.status(),
-            hosts: Arc::default(),
+            hosts: Arc::new(Hosts::new(&self.conf.admin_hosts)),
         };
         let released = self.lifecycle.admin_released();
         self.control.spawn(async move {
