@@ -171,6 +171,7 @@ fn providers_stand_on_their_catalogue_row() {
     assert_eq!((dhaka.origins.len(), dhaka.http), (2, HttpVersions::Http1));
     assert_eq!(dhaka.origins[1].authority, "10.0.0.8:8000");
     assert_eq!(dhaka.headers[1].1, "sk-from-env", "a header's value may be a reference");
+    assert!(!format!("{dhaka:?}").contains("sk-from-env"));
     let private = provider("private");
     assert_eq!((private.auth, private.http), (Auth::None, HttpVersions::Http2));
     assert_eq!(private.paths[&Endpoint::Rerank], "/rerank");

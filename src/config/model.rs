@@ -17,6 +17,8 @@ use super::snapshot::*;
 const NAME_BYTES_MAX: usize = 256;
 /// The longest chain of models that refer to models.
 const REFERENCES_MAX: usize = 16;
+/// Targets of one model, those of the models it refers to included: references to references multiply.
+const TARGETS_MAX: usize = 256;
 
 /// Resolves `use:` texts; shared by models and rules.
 pub(super) struct Resolver<'a> {
@@ -96,7 +98,12 @@ impl<'a> Resolver<'a> {
             .flat_map(|set| [set.to, set.fallback].concat())
             .collect();
         fallback.splice(0..0, first.iter_mut().flat_map(|set| std::mem::take(&mut set.fallback)));
-        let to = shares(first, place);
+        let mut to = shares(first, place);
+        if to.len() + fallback.len() > TARGETS_MAX {
+            place.fault(format!("more than {TARGETS_MAX} targets, those of the models it refers to included"));
+            to.truncate(1);
+            fallback.clear();
+        }
         if place.get("to").is_some_and(|to| to.items().is_empty()) {
             place.fault("'to' is an empty list");
         }

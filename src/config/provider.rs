@@ -185,8 +185,12 @@ fn header(name: &str, place: &Place<'_>, auth: Auth, secrets: &Secrets<'_>) -> O
         place.fault("this header carries the credential; use 'key'");
     }
     let text = secrets.resolve_or_text(place)?;
+    let is_secret = place.text() != Some(&text);
     match HeaderValue::try_from(text) {
-        Ok(value) => Some((name, value)),
+        Ok(mut value) => {
+            value.set_sensitive(is_secret);
+            Some((name, value))
+        }
         Err(_) => {
             place.fault("a header's value must not hold a line break or another control character");
             None
