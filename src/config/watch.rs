@@ -60,7 +60,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `path`. `first` was loaded from it, or is what serves until there is such a file. `on_try` is called on the watch's thread after every try.
+    /// Watches `path`. `first` was loaded from it, or is what serves until there is such a file. `on_try` is called on
+    /// the watch's thread after every try.
     pub fn start(
         path: PathBuf,
         around: Surroundings,
