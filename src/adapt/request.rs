@@ -101,10 +101,9 @@ fn pass_client_headers(
     headers: &HeaderMap,
     credentials: &Credentials<'_>,
 ) -> Result<(), AdaptError> {
-    let hop_by_hop: Vec<&str> = connection_names(headers).collect();
     for (name, value) in headers {
         let passes = rules::request_header(name.as_str()) == Verdict::Pass
-            && !hop_by_hop.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()))
+            && !connection_names(headers).any(|named| named.eq_ignore_ascii_case(name.as_str()))
             && !is_credential(value)
             && !credentials.are_in(value.as_bytes());
         // A second media type would be a second reading of the body, so only the first, which was read, passes.
@@ -194,7 +193,7 @@ impl<'a> Credentials<'a> {
     }
 
     pub(super) fn are_in(&self, bytes: &[u8]) -> bool {
-        self.0.iter().flatten().any(|key| key.len() <= bytes.len() && memmem::find(bytes, key).is_some())
+        self.0.iter().flatten().any(|key| memmem::find(bytes, key).is_some())
     }
 }
 

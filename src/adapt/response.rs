@@ -5,7 +5,6 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::AdaptError;
-use super::request::connection_names;
 use super::rules::{self, Verdict};
 
 /// Whether Forge changes the body that follows.
@@ -33,11 +32,8 @@ pub fn head(response: &mut ResponseHeader, request_id: &HeaderValue, body: Body)
     let mut clean = ResponseHeader::build_no_case(response.status, Some(response.headers.len() + 2))
         .map_err(|_| AdaptError::InvalidStatus)?;
     clean.set_version(response.version);
-    let hop_by_hop: Vec<&str> = connection_names(&response.headers).collect();
     for (name, value) in &response.headers {
-        // Content-Length is the engine's framing, whatever Connection says of it.
-        let is_hop_by_hop = *name != CONTENT_LENGTH && hop_by_hop.iter().any(|n| n.eq_ignore_ascii_case(name.as_str()));
-        if passes(response.status, name, body) && !is_hop_by_hop {
+        if passes(response, name, body) && !named_in_connection(response, name) {
             append(&mut clean, name, value)?;
         }
     }
@@ -51,7 +47,8 @@ pub fn head(response: &mut ResponseHeader, request_id: &HeaderValue, body: Body)
     Ok(())
 }
 
-fn passes(status: StatusCode, name: &HeaderName, body: Body) -> bool {
+fn passes(response: &ResponseHeader, name: &HeaderName, body: Body) -> bool {
+    let status = response.status;
     if *name == CONTENT_LENGTH {
         return body == Body::AsSent;
     }
@@ -62,6 +59,12 @@ fn passes(status: StatusCode, name: &HeaderName, body: Body) -> bool {
         return true;
     }
     rules::response_header(name.as_str()) == Verdict::Pass
+}
+
+/// Whether a `Connection` line names this header, which makes it hop-by-hop. RFC 9110 section 7.6.1.
+fn named_in_connection(response: &ResponseHeader, name: &HeaderName) -> bool {
+    *name != CONTENT_LENGTH
+        && super::request::connection_names(&response.headers).any(|named| named.eq_ignore_ascii_case(name.as_str()))
 }
 
 fn append(head: &mut ResponseHeader, name: &HeaderName, value: &HeaderValue) -> Result<(), AdaptError> {

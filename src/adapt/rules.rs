@@ -10,10 +10,6 @@
 //! **To the client: nothing but what is listed in [`RESPONSE`].** What a provider may reveal itself with
 //! has no end, and clients read a small known set.
 
-use std::sync::LazyLock;
-
-use aho_corasick::{AhoCorasick, Match};
-
 /// What becomes of a header of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -223,12 +219,10 @@ pub static RESPONSE_WEBSOCKET: &[&str] =
 
 /// What becomes of a request header of this name, given in lower case.
 pub fn request_header(name: &str) -> Verdict {
-    let Some(matcher) = MATCHER.as_ref() else { return Verdict::Drop };
-    let mut rule = matcher.first_rule(name);
-    if name.contains('_') {
-        rule = rule.into_iter().chain(matcher.first_rule(&name.replace('_', "-"))).min();
-    }
-    rule.and_then(|index| REQUEST.get(index)).map_or(Verdict::Pass, |rule| rule.verdict)
+    let plain = name.contains('_').then(|| name.replace('_', "-"));
+    let plain = plain.as_deref().unwrap_or(name);
+    let rule = REQUEST.iter().find(|rule| rule.names.hold(name) || rule.names.hold(plain));
+    rule.map_or(Verdict::Pass, |rule| rule.verdict)
 }
 
 /// What becomes of a query parameter of this name, given decoded, in any case.
@@ -243,49 +237,13 @@ pub fn response_header(name: &str) -> Verdict {
     if listed { Verdict::Pass } else { Verdict::Drop }
 }
 
-/// [`REQUEST`] as one automaton: a name is read once, not once for each of more than a hundred parts.
-/// `None`, so that nothing passes, if the table were too large for one; the tests of the table rule it out.
-static MATCHER: LazyLock<Option<Matcher>> = LazyLock::new(Matcher::of_table);
-
-struct Matcher {
-    automaton: AhoCorasick,
-    /// By the automaton's pattern: index of the rule, and where in a name the part must stand.
-    parts: Vec<(usize, Names)>,
-}
-
-impl Matcher {
-    fn of_table() -> Option<Self> {
-        let rules = || REQUEST.iter().enumerate();
-        let texts = rules().flat_map(|(_, rule)| rule.names.texts());
-        let parts = rules().flat_map(|(index, rule)| rule.names.texts().iter().map(move |_| (index, rule.names)));
-        Some(Self { automaton: AhoCorasick::new(texts).ok()?, parts: parts.collect() })
-    }
-
-    /// Index of the first rule about this name.
-    fn first_rule(&self, name: &str) -> Option<usize> {
-        let found = self.automaton.find_overlapping_iter(name);
-        let rule = |part: Match| {
-            let (index, names) = self.parts.get(part.pattern().as_usize())?;
-            names.stand(part.start() == 0, part.end() == name.len()).then_some(*index)
-        };
-        found.filter_map(rule).min()
-    }
-}
-
 impl Names {
-    fn texts(&self) -> &'static [&'static str] {
+    fn hold(&self, name: &str) -> bool {
         match self {
-            Names::Are(list) | Names::Start(list) | Names::End(list) | Names::Hold(list) => list,
-        }
-    }
-
-    /// Whether a part may stand here: at the start, at the end of a name, both or neither.
-    fn stand(&self, at_start: bool, at_end: bool) -> bool {
-        match self {
-            Names::Are(_) => at_start && at_end,
-            Names::Start(_) => at_start,
-            Names::End(_) => at_end,
-            Names::Hold(_) => true,
+            Names::Are(list) => list.contains(&name),
+            Names::Start(list) => list.iter().any(|part| name.starts_with(part)),
+            Names::End(list) => list.iter().any(|part| name.ends_with(part)),
+            Names::Hold(list) => list.iter().any(|part| name.contains(part)),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use pingora_core::apps::HttpServerOptions;
-use pingora_core::server::Server;
-use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_proxy::ProxyServiceBuilder;
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::ProxyServiceBuilder;
+use pingora::server::Server;
+use pingora::server::configuration::{Opt, ServerConf};
 
 use super::lifecycle::ENGINE_GRACE_EXTRA;
 use super::{Listeners, StartError};
