@@ -6,7 +6,6 @@ Everything it writes goes to a temporary folder; it is ended by its process id.
 import hashlib
 import os
 import re
-import select
 import socket
 import subprocess
 import sys
@@ -83,22 +82,18 @@ def _spawn(command: list, folder: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [str(part) for part in command],
         cwd=folder,
-        stdout=subprocess.PIPE,
+        stdout=(folder / "stdout.log").open("wb"),
         stderr=(folder / "stderr.log").open("wb"),
-        text=True,
     )
 
 
 def _await_output(process: subprocess.Popen, folder: Path, pattern: str) -> re.Match:
-    """The first line of stdout that holds `pattern`."""
+    """Where `pattern` first stands in what the process prints."""
     deadline = time.monotonic() + START_SECONDS_MAX
-    while (left := deadline - time.monotonic()) > 0:
-        ready, _, _ = select.select([process.stdout], [], [], left)
-        line = process.stdout.readline() if ready else ""
-        if found := re.search(pattern, line):
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := re.search(pattern + r"(?=\s)", (folder / "stdout.log").read_text()):
             return found
-        if not line and process.poll() is not None:
-            break
+        time.sleep(0.02)
     process.kill()
     print((folder / "stderr.log").read_text(), file=sys.stderr)
     raise RuntimeError(f"{process.args[0]} printed nothing like {pattern}")
