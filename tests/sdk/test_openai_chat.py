@@ -1,5 +1,6 @@
 """Chat completions and legacy completions by OpenAI's SDK."""
 
+import asyncio
 import json
 
 import openai
@@ -47,6 +48,13 @@ def test_headers_carry_a_request_id(oai):
     assert raw.headers["content-type"].startswith("application/json")
     again = oai.chat.completions.with_raw_response.create(model="priyo-qwen", messages=MESSAGES)
     assert again.request_id != raw.request_id
+
+
+def test_a_request_id_of_the_client_is_kept(gateway, oai):
+    raw = oai.chat.completions.with_raw_response.create(
+        model="priyo-qwen", messages=MESSAGES, extra_headers={"x-request-id": "my-request-1"}
+    )
+    assert raw.request_id == "my-request-1"
 
 
 def test_several_answers_and_a_limit(oai):
@@ -159,6 +167,18 @@ async def test_the_async_client_answers_and_streams(async_oai):
     assert text == completion.choices[0].message.content
     async with async_oai.chat.completions.stream(model="priyo-llama", messages=MESSAGES) as helper:
         assert (await helper.get_final_completion()).choices[0].message.content == text
+
+
+@pytest.mark.anyio
+async def test_streams_side_by_side_stay_apart(async_oai):
+    async def ask(number):
+        stream = await async_oai.chat.completions.create(
+            model="priyo-llama", messages=[{"role": "user", "content": f"number {number}."}], stream=True
+        )
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        assert f'"number {number}."' in text
+
+    await asyncio.gather(*(ask(number) for number in range(50)))
 
 
 def test_a_stream_can_be_left_early(oai):
