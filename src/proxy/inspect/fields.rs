@@ -39,7 +39,6 @@ pub(super) struct Fields {
     high: Option<u16>,
     /// The field whose value is due or under way.
     field: Option<Field>,
-    literal: Literal,
     /// Where the string or value of interest begins.
     begun_at: u64,
     seen: Seen,
@@ -54,11 +53,22 @@ struct Seen {
     stream: bool,
 }
 
+/// JSON's literals (RFC 8259, section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Literal {
+pub(super) enum Literal {
     True,
     False,
     Null,
+}
+
+impl Literal {
+    pub(super) fn text(self) -> &'static [u8] {
+        match self {
+            Literal::True => b"true",
+            Literal::False => b"false",
+            Literal::Null => b"null",
+        }
+    }
 }
 
 impl Default for Fields {
@@ -68,7 +78,6 @@ impl Default for Fields {
             text: Vec::new(),
             high: None,
             field: None,
-            literal: Literal::Null,
             begun_at: 0,
             seen: Seen::default(),
             model: None,
@@ -118,17 +127,15 @@ impl Fields {
         self.begun_at = offset;
         match (field, byte) {
             (Field::Model, b'"') => self.begin(Capture::Model, offset),
-            (Field::Model | Field::Stream, b'n') => self.literal = Literal::Null,
-            (Field::Stream, b't') => self.literal = Literal::True,
-            (Field::Stream, b'f') => self.literal = Literal::False,
+            (Field::Model, b'n') | (Field::Stream, b't' | b'f' | b'n') => {}
             (Field::Model | Field::Stream, _) => return Err(BodyFault::field(field, FieldFault::Type, offset)),
         }
         Ok(())
     }
 
     /// A literal ended before `behind`. `null` counts as a field left out.
-    pub(super) fn end_literal(&mut self, behind: u64) {
-        match (self.field.take(), self.literal) {
+    pub(super) fn end_literal(&mut self, literal: Literal, behind: u64) {
+        match (self.field.take(), literal) {
             (Some(Field::Model), _) => self.null_model = Some(self.begun_at..behind),
             (Some(Field::Stream), Literal::True) => self.stream = Some(true),
             (Some(Field::Stream), Literal::False) => self.stream = Some(false),

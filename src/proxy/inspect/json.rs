@@ -9,7 +9,7 @@
 
 use super::Splice;
 use super::fault::{BodyFault, JsonFault};
-use super::fields::{Capture, Fields, ModelValue};
+use super::fields::{Capture, Fields, Literal, ModelValue};
 use super::number::Number;
 use super::text;
 use super::utf8::{Cut, Joined};
@@ -23,6 +23,11 @@ pub struct JsonScanner {
     state: State,
     /// Of the string under way.
     role: Role,
+    /// Of the `\uXXXX` under way: digits seen, and their value.
+    hex: (u8, u16),
+    number: Number,
+    /// The literal under way, and bytes of it seen.
+    literal: (Literal, usize),
     nesting: Nesting,
     fields: Fields,
     cut: Cut,
@@ -33,18 +38,12 @@ pub struct JsonScanner {
     empty: bool,
 }
 
+/// What is due, white space aside; or what the scanner stands in.
+///
+/// One byte without payload, so that it stays in a register: what belongs to a state is a field of the
+/// scanner, written only where a chunk may end in it.
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Between(Due),
-    Text(Text),
-    Number(Number),
-    /// A literal of which this much is still due.
-    Literal(&'static [u8]),
-}
-
-/// Which token is due, white space aside.
-#[derive(Debug, Clone, Copy)]
-enum Due {
     Object,
     NameOrEnd,
     Name,
@@ -53,6 +52,11 @@ enum Due {
     ValueOrEnd,
     CommaOrEnd,
     Nothing,
+    InText,
+    InEscape,
+    InHex,
+    InNumber,
+    InLiteral,
 }
 
 /// What a string is.
@@ -60,15 +64,6 @@ enum Due {
 enum Role {
     Name,
     Value,
-}
-
-/// Where in a string the scanner stands.
-#[derive(Debug, Clone, Copy)]
-enum Text {
-    Plain,
-    Escape,
-    /// In `\uXXXX`: digits seen and their value.
-    Hex(u8, u16),
 }
 
 /// The open objects and arrays: one bit each, innermost lowest; 1 is an object.
@@ -79,11 +74,12 @@ struct Nesting {
 }
 
 impl Nesting {
-    fn open(&mut self, object: u128) -> bool {
+    #[inline]
+    fn open(&mut self, object: bool) -> bool {
         if self.depth == DEPTH_MAX {
             return false;
         }
-        self.objects = self.objects << 1 | object;
+        self.objects = self.objects << 1 | u128::from(object);
         self.depth += 1;
         true
     }
@@ -101,8 +97,11 @@ impl Nesting {
 impl Default for JsonScanner {
     fn default() -> Self {
         Self {
-            state: State::Between(Due::Object),
+            state: State::Object,
             role: Role::Name,
+            hex: (0, 0),
+            number: Number::Zero,
+            literal: (Literal::Null, 0),
             nesting: Nesting::default(),
             fields: Fields::default(),
             cut: Cut::default(),
@@ -137,11 +136,9 @@ impl JsonScanner {
             return Err(self.fault(0, JsonFault::NotUtf8));
         }
         match self.state {
-            State::Between(Due::Nothing) => Ok(()),
-            State::Between(Due::Object) if self.scanned == 0 => Err(self.fault(0, JsonFault::Empty)),
-            State::Between(_) | State::Text(_) | State::Number(_) | State::Literal(_) => {
-                Err(self.fault(0, JsonFault::Incomplete))
-            }
+            State::Nothing => Ok(()),
+            _ if self.scanned == 0 => Err(self.fault(0, JsonFault::Empty)),
+            _ => Err(self.fault(0, JsonFault::Incomplete)),
         }
     }
 
@@ -177,140 +174,158 @@ impl JsonScanner {
 
     /// Scans `bytes`, which hold whole characters.
     fn scan(&mut self, bytes: &[u8]) -> Result<(), BodyFault> {
-        let mut at = 0;
+        let (mut state, mut at) = (self.state, 0);
         while at < bytes.len() {
-            at = match self.state {
-                State::Between(due) => self.between(bytes, at, due)?,
-                State::Text(Text::Plain) => self.plain_text(bytes, at)?,
-                State::Text(Text::Escape) => self.escape(bytes, at)?,
-                State::Text(Text::Hex(seen, value)) => self.hex(bytes[at], at, (seen, value))?,
-                State::Number(number) => self.number(bytes, at, number)?,
-                State::Literal(due) => self.literal(bytes, at, due)?,
+            (state, at) = match state {
+                State::InText => self.text(bytes, at)?,
+                State::InNumber => self.number(bytes, at, self.number)?,
+                State::InLiteral => self.literal(bytes, at)?,
+                State::InEscape => (self.escape(bytes[at], at)?, at + 1),
+                State::InHex => (self.hex(bytes[at], at)?, at + 1),
+                due => self.token(bytes, at, due)?,
             };
         }
+        self.state = state;
         self.scanned += bytes.len() as u64;
         Ok(())
     }
 
-    fn between(&mut self, bytes: &[u8], from: usize, due: Due) -> Result<usize, BodyFault> {
+    #[inline]
+    fn token(&mut self, bytes: &[u8], from: usize, due: State) -> Result<(State, usize), BodyFault> {
         let mut at = from;
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
             at += 1;
         }
-        let Some(&byte) = bytes.get(at) else { return Ok(at) };
+        let Some(&byte) = bytes.get(at) else { return Ok((due, at)) };
         let object = self.nesting.in_object();
-        match (due, byte) {
-            (Due::Object, b'{') => self.open(at, byte)?,
-            (Due::NameOrEnd | Due::Name, b'"') => self.begin_name(at),
-            (Due::Colon, b':') => self.state = State::Between(Due::Value),
-            (Due::ValueOrEnd, b']') => self.close(),
-            (Due::NameOrEnd, b'}') => self.close(),
-            (Due::CommaOrEnd, b',') => self.state = State::Between(if object { Due::Name } else { Due::Value }),
-            (Due::CommaOrEnd, b'}') if object => self.close(),
-            (Due::CommaOrEnd, b']') if !object => self.close(),
-            (Due::Value | Due::ValueOrEnd, _) => self.begin_value(bytes, at, due)?,
+        let state = match (due, byte) {
+            (State::CommaOrEnd, b',') => {
+                if object {
+                    State::Name
+                } else {
+                    State::Value
+                }
+            }
+            (State::Value | State::ValueOrEnd, b'0'..=b'9' | b'-') => return self.begin_number(bytes, at),
+            (State::Colon, b':') => State::Value,
+            (State::NameOrEnd | State::Name, b'"') => self.begin_name(at),
+            (State::CommaOrEnd | State::NameOrEnd, b'}') if object => self.close(),
+            (State::CommaOrEnd | State::ValueOrEnd, b']') if !object => self.close(),
+            (State::Value | State::ValueOrEnd, _) => self.begin_value(bytes, at, due)?,
+            (State::Object, b'{') => self.open(at, byte)?,
             _ => return Err(self.fault(at, self.unexpected(due, &bytes[at..]))),
-        }
-        Ok(at + 1)
+        };
+        Ok((state, at + 1))
     }
 
-    fn unexpected(&self, due: Due, rest: &[u8]) -> JsonFault {
+    #[cold]
+    fn unexpected(&self, due: State, rest: &[u8]) -> JsonFault {
         match due {
-            Due::Object if rest.starts_with("\u{feff}".as_bytes()) => JsonFault::ByteOrderMark,
-            Due::Object => JsonFault::NotAnObject,
-            Due::NameOrEnd => JsonFault::Expected("a name in quotes or '}'"),
-            Due::Name => JsonFault::Expected("a name in quotes"),
-            Due::Colon => JsonFault::Expected("':'"),
-            Due::Value => JsonFault::Expected("a value"),
-            Due::ValueOrEnd => JsonFault::Expected("a value or ']'"),
-            Due::CommaOrEnd if self.nesting.in_object() => JsonFault::Expected("',' or '}'"),
-            Due::CommaOrEnd => JsonFault::Expected("',' or ']'"),
-            Due::Nothing => JsonFault::Trailing,
+            State::Object if rest.starts_with("\u{feff}".as_bytes()) => JsonFault::ByteOrderMark,
+            State::Object => JsonFault::NotAnObject,
+            State::NameOrEnd => JsonFault::Expected("a name in quotes or '}'"),
+            State::Name => JsonFault::Expected("a name in quotes"),
+            State::Colon => JsonFault::Expected("':'"),
+            State::Value => JsonFault::Expected("a value"),
+            State::ValueOrEnd => JsonFault::Expected("a value or ']'"),
+            State::CommaOrEnd if self.nesting.in_object() => JsonFault::Expected("',' or '}'"),
+            State::CommaOrEnd => JsonFault::Expected("',' or ']'"),
+            _ => JsonFault::Trailing,
         }
     }
 
-    fn open(&mut self, at: usize, bracket: u8) -> Result<(), BodyFault> {
+    #[inline]
+    fn open(&mut self, at: usize, bracket: u8) -> Result<State, BodyFault> {
         let object = bracket == b'{';
-        if !self.nesting.open(u128::from(object)) {
+        if !self.nesting.open(object) {
             return Err(self.fault(at, JsonFault::TooDeep));
         }
         if self.nesting.depth == 1 {
             self.opened_at = self.offset(at) + 1;
         }
-        self.state = State::Between(if object { Due::NameOrEnd } else { Due::ValueOrEnd });
-        Ok(())
+        Ok(if object { State::NameOrEnd } else { State::ValueOrEnd })
     }
 
-    fn close(&mut self) {
+    #[inline]
+    fn close(&mut self) -> State {
         self.nesting.close();
-        self.end_value();
+        self.end_value()
     }
 
-    fn end_value(&mut self) {
-        self.state = State::Between(if self.nesting.depth == 0 { Due::Nothing } else { Due::CommaOrEnd });
+    #[inline]
+    fn end_value(&self) -> State {
+        if self.nesting.depth == 0 { State::Nothing } else { State::CommaOrEnd }
     }
 
-    fn begin_name(&mut self, at: usize) {
+    #[inline]
+    fn begin_name(&mut self, at: usize) -> State {
         if self.nesting.depth == 1 {
             self.empty = false;
             self.fields.begin(Capture::Name, self.offset(at));
         }
         self.role = Role::Name;
-        self.state = State::Text(Text::Plain);
+        State::InText
     }
 
-    fn begin_value(&mut self, bytes: &[u8], at: usize, due: Due) -> Result<(), BodyFault> {
+    #[inline]
+    fn begin_value(&mut self, bytes: &[u8], at: usize, due: State) -> Result<State, BodyFault> {
         let byte = bytes[at];
         self.fields.begin_value(byte, self.offset(at))?;
-        self.state = match byte {
+        let literal = match byte {
             b'"' => {
                 self.role = Role::Value;
-                State::Text(Text::Plain)
+                return Ok(State::InText);
             }
             b'{' | b'[' => return self.open(at, byte),
-            b't' => State::Literal(b"rue"),
-            b'f' => State::Literal(b"alse"),
-            b'n' => State::Literal(b"ull"),
-            _ => match Number::begin(byte) {
-                Some(number) => State::Number(number),
-                None => return Err(self.fault(at, self.unexpected(due, &bytes[at..]))),
-            },
+            b't' => Literal::True,
+            b'f' => Literal::False,
+            b'n' => Literal::Null,
+            _ => return Err(self.fault(at, self.unexpected(due, &bytes[at..]))),
         };
-        Ok(())
+        self.literal = (literal, 1);
+        Ok(State::InLiteral)
     }
 
-    fn literal(&mut self, bytes: &[u8], at: usize, due: &'static [u8]) -> Result<usize, BodyFault> {
+    fn literal(&mut self, bytes: &[u8], at: usize) -> Result<(State, usize), BodyFault> {
+        let (literal, seen) = self.literal;
+        let due = &literal.text()[seen..];
         let got = &bytes[at..];
         let same = due.iter().zip(got).take_while(|(due, got)| due == got).count();
-        if same < due.len() && same < got.len() {
-            return Err(self.fault(at + same, JsonFault::Literal));
+        let behind = at + same;
+        if same == due.len() {
+            self.fields.end_literal(literal, self.offset(behind));
+            return Ok((self.end_value(), behind));
         }
-        if same < due.len() {
-            self.state = State::Literal(&due[same..]);
-        } else {
-            self.fields.end_literal(self.offset(at + same));
-            self.end_value();
+        if same < got.len() {
+            return Err(self.fault(behind, JsonFault::Literal));
         }
-        Ok(at + same)
+        self.literal = (literal, seen + same);
+        Ok((State::InLiteral, behind))
     }
 
-    fn number(&mut self, bytes: &[u8], from: usize, number: Number) -> Result<usize, BodyFault> {
-        let mut number = number;
-        for (index, &byte) in bytes[from..].iter().enumerate() {
+    #[inline]
+    fn begin_number(&mut self, bytes: &[u8], at: usize) -> Result<(State, usize), BodyFault> {
+        self.fields.begin_value(bytes[at], self.offset(at))?;
+        self.number(bytes, at + 1, Number::begin(bytes[at]))
+    }
+
+    #[inline]
+    fn number(&mut self, bytes: &[u8], from: usize, number: Number) -> Result<(State, usize), BodyFault> {
+        let (mut number, mut at) = (number, from);
+        while let Some(&byte) = bytes.get(at) {
             match number.next(byte) {
                 Some(next) => number = next,
-                None if number.is_whole() => {
-                    self.end_value();
-                    return Ok(from + index);
-                }
-                None => return Err(self.fault(from + index, JsonFault::Number)),
+                None if number.is_whole() => return Ok((self.end_value(), at)),
+                None => return Err(self.fault(at, JsonFault::Number)),
             }
+            at += 1;
         }
-        self.state = State::Number(number);
-        Ok(bytes.len())
+        self.number = number;
+        Ok((State::InNumber, at))
     }
 
-    fn plain_text(&mut self, bytes: &[u8], from: usize) -> Result<usize, BodyFault> {
+    #[inline]
+    fn text(&mut self, bytes: &[u8], from: usize) -> Result<(State, usize), BodyFault> {
         let at = if self.fields.is_capturing() {
             let end = text::plain_run_end(bytes, from);
             if end > from {
@@ -321,46 +336,46 @@ impl JsonScanner {
             text::text_end(bytes, from)
         };
         match bytes.get(at) {
-            None => return Ok(at),
-            Some(b'"') => self.end_text(at)?,
-            Some(b'\\') => self.state = State::Text(Text::Escape),
-            Some(_) => return Err(self.fault(at, JsonFault::ControlCharacter)),
+            None => Ok((State::InText, at)),
+            Some(b'"') => Ok((self.end_text(at)?, at + 1)),
+            Some(b'\\') => Ok((State::InEscape, at + 1)),
+            Some(_) => Err(self.fault(at, JsonFault::ControlCharacter)),
         }
-        Ok(at + 1)
     }
 
-    fn end_text(&mut self, at: usize) -> Result<(), BodyFault> {
+    #[inline]
+    fn end_text(&mut self, at: usize) -> Result<State, BodyFault> {
         self.fields.end(self.offset(at))?;
-        match self.role {
-            Role::Name => self.state = State::Between(Due::Colon),
+        Ok(match self.role {
+            Role::Name => State::Colon,
             Role::Value => self.end_value(),
-        }
-        Ok(())
+        })
     }
 
-    fn escape(&mut self, bytes: &[u8], at: usize) -> Result<usize, BodyFault> {
-        match (bytes[at], text::short_escape(bytes[at])) {
-            (b'u', _) => self.state = State::Text(Text::Hex(0, 0)),
+    fn escape(&mut self, byte: u8, at: usize) -> Result<State, BodyFault> {
+        match (byte, text::short_escape(byte)) {
+            (b'u', _) => {
+                self.hex = (0, 0);
+                Ok(State::InHex)
+            }
             (_, Some(byte)) => {
                 self.fields.take(&[byte], self.offset(at))?;
-                self.state = State::Text(Text::Plain);
+                Ok(State::InText)
             }
-            (_, None) => return Err(self.fault(at, JsonFault::Escape)),
+            (_, None) => Err(self.fault(at, JsonFault::Escape)),
         }
-        Ok(at + 1)
     }
 
-    fn hex(&mut self, byte: u8, at: usize, (seen, value): (u8, u16)) -> Result<usize, BodyFault> {
+    fn hex(&mut self, byte: u8, at: usize) -> Result<State, BodyFault> {
         let Some(digit) = char::from(byte).to_digit(16) else {
             return Err(self.fault(at, JsonFault::Escape));
         };
-        let value = value << 4 | digit as u16;
+        let (seen, value) = self.hex;
+        self.hex = (seen + 1, value << 4 | digit as u16);
         if seen < 3 {
-            self.state = State::Text(Text::Hex(seen + 1, value));
-        } else {
-            self.fields.take_unit(value, self.offset(at))?;
-            self.state = State::Text(Text::Plain);
+            return Ok(State::InHex);
         }
-        Ok(at + 1)
+        self.fields.take_unit(self.hex.1, self.offset(at))?;
+        Ok(State::InText)
     }
 }

@@ -26,8 +26,9 @@ fn has_special(block: &[u8; 64]) -> bool {
     block.iter().fold(false, |found, &byte| found | is_special(byte))
 }
 
+/// `^ 2` brings the quote to 0x20, next to the control characters: one comparison for both.
 fn is_special(byte: u8) -> bool {
-    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+    (byte ^ 2 <= 0x20) | (byte == b'\\')
 }
 
 /// Where, counted from `from`, the first special byte of the next `words` words of 8 bytes is.
@@ -71,28 +72,76 @@ pub(super) fn short_escape(letter: u8) -> Option<u8> {
 
 /// Index of what ends a string nobody decodes: its quote, a control character, an escape that is
 /// malformed or cut off, or the length.
+///
+/// A block's special bytes are found together, as bits, and the escapes among them stepped over.
 pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
+    if let Some(offset) = special_in_words(bytes, at, 2) {
+        at += offset;
+        match bytes[at] {
+            b'\\' => {}
+            _ => return at,
+        }
+    }
+    while let Some(block) = bytes[at..].first_chunk::<64>() {
+        at += if has_special(block) {
+            match escapes_in(bytes, at, marks_of(block)) {
+                Ok(taken) => taken,
+                Err(end) => return end,
+            }
+        } else {
+            64
+        };
+    }
     loop {
         at = plain_run_end(bytes, at);
-        let escapes = if bytes.get(at) == Some(&b'\\') { escapes_run(bytes, at) } else { 0 };
-        if escapes == 0 {
-            return at;
+        match escapes_run(&bytes[at..]) {
+            0 => return at,
+            length => at += length,
         }
-        at += escapes;
     }
 }
 
-/// Length of the run of whole escapes at `from`; a malformed one, or one cut off, ends the run.
-///
-/// Text in `\u` escapes (the default of Python's `json`) is all of these.
-fn escapes_run(bytes: &[u8], from: usize) -> usize {
-    let mut rest = &bytes[from..];
+/// Steps over the escapes of the 64 bytes at `from`, whose special ones are `marks`. Returns the bytes
+/// taken, which are more if an escape goes beyond; or the index of what ends the string.
+#[inline]
+fn escapes_in(bytes: &[u8], from: usize, marks: u64) -> Result<usize, usize> {
+    let mut marks = marks;
+    while marks != 0 {
+        let index = marks.trailing_zeros() as usize;
+        let length = escapes_run(&bytes[from + index..]);
+        let behind = index + length;
+        match (length, behind) {
+            (0, _) => return Err(from + index),
+            (_, 64..) => return Ok(behind),
+            // What escapes are made of may itself be special.
+            _ => marks &= u64::MAX << behind,
+        }
+    }
+    Ok(64)
+}
+
+/// One bit for each special byte of `block`, the first lowest.
+fn marks_of(block: &[u8; 64]) -> u64 {
+    let flags = block.map(|byte| u8::from(is_special(byte)));
+    let mut marks = 0;
+    for (index, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
+        // Gathers the lowest bit of each byte into the top byte.
+        let gathered = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        marks |= gathered << (index * 8);
+    }
+    marks
+}
+
+/// Length of the run of whole escapes that `bytes` begins with; 0 if there is none.
+#[inline]
+fn escapes_run(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
     loop {
         rest = match rest {
             [b'\\', b'u', a, b, c, d, tail @ ..] if is_hex(*a) & is_hex(*b) & is_hex(*c) & is_hex(*d) => tail,
             [b'\\', letter, tail @ ..] if short_escape(*letter).is_some() => tail,
-            _ => return bytes.len() - from - rest.len(),
+            _ => return bytes.len() - rest.len(),
         };
     }
 }
@@ -137,18 +186,29 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_escapes_end_at_the_first_that_is_not_whole() {
-        for (text, run) in [
-            (r"", 0),
-            (r"\", 0),
-            (r"\u12", 0),
-            (r"\u09ae\n\u09Afx", 14),
-            (r"\n\q", 2),
-            (r"\\\", 2),
-            (r"\u123g", 0),
-            (r#"\""#, 2),
-        ] {
-            assert_eq!(escapes_run(text.as_bytes(), 0), run, "{text}");
+    fn text_ends_at_the_first_byte_that_is_no_whole_escape() {
+        for filler in 0..150 {
+            let filler = "x".repeat(filler);
+            for (text, end) in [
+                (r"", 0),
+                (r"\", 0),
+                (r"\u12", 0),
+                (r"\u09ae\n\u09Afx", 15),
+                (r"\n\q", 2),
+                (r"\\\", 2),
+                (r"\u123g", 0),
+                (r#"\"\\""#, 4),
+                ("a\\tb\nc", 4),
+            ] {
+                for behind in ["", &filler] {
+                    let whole = format!("{filler}{text}{behind}");
+                    let end = if end == text.len() { whole.len() } else { filler.len() + end };
+                    if !behind.is_empty() && ["\\", "\\u12"].contains(&text) {
+                        continue;
+                    }
+                    assert_eq!(text_end(whole.as_bytes(), 0), end, "{whole}");
+                }
+            }
         }
     }
 }
