@@ -59,6 +59,7 @@
 //! ```
 
 pub mod echo;
+pub mod opening;
 pub mod outcome;
 pub mod refusal;
 pub mod request;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 
@@ -11,6 +12,7 @@ use super::body::{Body, Expiry, Watch};
 use super::route::{Attempt, Plan};
 use crate::access::Record;
 use crate::adapt::echo::Echo;
+use crate::adapt::opening::Opening;
 use crate::adapt::stream_error::Tail;
 use crate::config::{Key, Snapshot, Target};
 use crate::endpoint::{Dialect, Endpoint, dialect_of_path};
@@ -55,19 +57,29 @@ pub struct Routed {
     pub announced: Option<u64>,
     /// What happens to the answer's body.
     pub answer: Answer,
+    /// The answer's opening, while another attempt could still take its place.
+    pub opening: Option<Opened>,
     /// What the client is told if no attempt is left.
     pub failure: Option<ApiError>,
     next: usize,
     attempts: u32,
     repeated: bool,
     settled: Option<Outcome>,
-    judged: Option<Verdict>,
+    judged: Option<Decision>,
     _stream: Option<metrics::Held>,
 }
 
-/// What was decided about an attempt that a status ended.
+/// The opening of a stream, and what of it waits to be passed on.
+pub struct Opened {
+    /// What it has shown.
+    pub opening: Opening,
+    /// Held until it shows content.
+    pub bytes: BytesMut,
+}
+
+/// What was decided about an attempt that its answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// Another attempt follows.
     Next,
     /// None does.
@@ -182,6 +194,7 @@ impl Routed {
             watch,
             announced: None,
             answer: Answer::Awaited,
+            opening: None,
             failure: None,
             next: 0,
             attempts: 0,
@@ -197,7 +210,7 @@ impl Routed {
         let attempt = *self.plan.attempts.get(self.next)?;
         self.next += 1;
         self.attempts += 1;
-        self.answer = Answer::Awaited;
+        (self.answer, self.opening) = (Answer::Awaited, None);
         (self.settled, self.judged) = (None, None);
         self.watch.begin_attempt();
         Some(attempt)
@@ -244,13 +257,13 @@ impl Routed {
         }
     }
 
-    /// Records what follows a status that ended the attempt.
-    pub fn judge(&mut self, verdict: Verdict) {
-        self.judged = Some(verdict);
+    /// Records what follows an answer that ended the attempt.
+    pub fn judge(&mut self, decision: Decision) {
+        self.judged = Some(decision);
     }
 
-    /// What was decided, if a status ended the attempt.
-    pub fn judged(&self) -> Option<Verdict> {
+    /// What was decided, if its answer ended the attempt.
+    pub fn judged(&self) -> Option<Decision> {
         self.judged
     }
 

@@ -2,27 +2,21 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Gateway;
+use super::answer::{compressed, end_stream, pass_on, refuse};
 use super::body::{Body, Expiry};
-use super::call::{Answer, Call, Routed, Verdict};
+use super::call::{Call, Decision, Routed};
 use super::lanes::Reason;
 use super::respond;
 use super::upstream::{Route, Wire};
-use crate::adapt::echo::Echo;
 use crate::adapt::outcome::{self, Outcome as Judgement};
-use crate::adapt::refusal::{self, Refused, Told};
 use crate::adapt::request::{self, Framing, Outgoing, Upgrade};
-use crate::adapt::response;
-use crate::adapt::stream_error::{Ending, Tail};
-use crate::config::{EchoModel, RetryOn};
+use crate::config::RetryOn;
 use crate::error::ApiError;
 use crate::metrics::{self, Outcome};
 
@@ -143,62 +137,8 @@ pub(super) fn request_head(session: &Session, head: &mut RequestHeader, call: &C
     Ok(())
 }
 
-/// Whether the body is in a coding that the engine could not undo. Nobody asked for one.
-fn compressed(head: &ResponseHeader) -> bool {
-    head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-/// Passes a good answer on. From here on there is no other attempt.
-fn pass_on(session: &Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
-    let (Some(routed), Some(requested)) = (call.routed.as_mut(), &call.requested) else { return Ok(()) };
-    let sse = media_type_is(&head.headers, b"text/event-stream");
-    let rewritten = routed.plan.model.echo_model == EchoModel::Requested && (sse || json(&head.headers));
-    let upgraded = session.is_upgrade_req();
-    routed.answer = match (rewritten && !upgraded, sse) {
-        (true, true) => Answer::Echoing(Box::new(Echo::sse(requested)), Some(Tail::default())),
-        (true, false) => Answer::Echoing(Box::new(Echo::json(requested)), None),
-        (false, _) => Answer::Passing(sse.then(Tail::default)),
-    };
-    if sse || upgraded {
-        routed.streams();
-    }
-    let body =
-        if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
-    response::head(head, &call.request_id, body)
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())
-}
-
-/// Gathers a refusal of the request itself, to give it in the client's shape.
-fn refuse(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
-    let status = head.status.as_u16();
-    let empty = head.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
-    if empty || compressed(head) {
-        return Err(turn_down(call, Judgement::Refusal, ApiError::upstream_refusal(status, None)));
-    }
-    let Some(routed) = call.routed.as_mut() else { return Ok(()) };
-    routed.settle(Outcome::RequestRefused);
-    routed.answer = Answer::Refusal(status, Vec::new());
-    call.failed(&ApiError::upstream_refusal(status, None));
-    head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    response::head(head, &call.request_id, response::Body::Rewritten)
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())
-}
-
-fn media_type(headers: &HeaderMap) -> &[u8] {
-    let value = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
-}
-
-fn media_type_is(headers: &HeaderMap, essence: &[u8]) -> bool {
-    media_type(headers).eq_ignore_ascii_case(essence)
-}
-
-fn json(headers: &HeaderMap) -> bool {
-    media_type_is(headers, b"application/json")
-}
-
-/// Ends an attempt because of its status; `error` is for the client if no other attempt is made.
-fn turn_down(call: &mut Call, judgement: Judgement, error: ApiError) -> Box<Error> {
+/// Ends an attempt because of its answer; `error` is for the client if no other attempt is made.
+pub(super) fn turn_down(call: &mut Call, judgement: Judgement, error: ApiError) -> Box<Error> {
     let (outcome, wanted): (_, fn(&RetryOn) -> bool) = match judgement {
         Judgement::RateLimited => (Outcome::RateLimited, |on| on.rate_limited),
         Judgement::RequestTimeout => (Outcome::RequestTimeout, |on| on.request_timeout),
@@ -211,16 +151,16 @@ fn turn_down(call: &mut Call, judgement: Judgement, error: ApiError) -> Box<Erro
     if let Some(routed) = call.routed.as_mut() {
         routed.settle(outcome);
         routed.failure = Some(error);
-        routed.judge(if retry { Verdict::Next } else { Verdict::Last });
+        routed.judge(if retry { Decision::Next } else { Decision::Last });
     }
-    let mut error = Error::new_up(ErrorType::Custom("the provider's status"));
+    let mut error = Error::new_up(ErrorType::Custom("the provider's answer"));
     error.set_retry(retry);
     error
 }
 
 /// Whether another attempt may follow: the plan has one, the model's policy wants it, nothing was given to
 /// the client, and the body can be sent again in time.
-fn may_retry(call: &Call, wanted: impl Fn(&RetryOn) -> bool) -> bool {
+pub(super) fn may_retry(call: &Call, wanted: impl Fn(&RetryOn) -> bool) -> bool {
     let replayable = call.body.as_ref().is_none_or(Body::replayable);
     call.routed.as_ref().is_some_and(|routed| {
         routed.has_next()
@@ -249,7 +189,7 @@ pub(super) fn broken(session: &Session, call: &mut Call, (mut error, reused): (B
     error.retry.decide_reuse(reused);
     let judged = call.routed.as_ref().and_then(Routed::judged);
     let retry = match judged {
-        Some(verdict) => verdict == Verdict::Next,
+        Some(decision) => decision == Decision::Next,
         None => {
             after_break(call, &error, if respond::answered(session) { Gone::Answering } else { Gone::Silent(reused) })
         }
@@ -312,50 +252,6 @@ fn log_failure(routed: &Routed, error: &Error) {
     }
 }
 
-/// Passes the bytes of the answer through.
-pub(super) fn answer_body(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) {
-    call.first_byte();
-    let dialect = call.dialect;
-    let Some(routed) = call.routed.as_mut() else { return };
-    routed.watch.heard();
-    match &mut routed.answer {
-        Answer::Awaited => {}
-        Answer::Passing(tail) => follow(tail, bytes.as_ref()),
-        Answer::Echoing(echo, tail) => {
-            let spliced = bytes.take().map(|bytes| echo.feed(bytes)).unwrap_or_default();
-            let rest = if end { echo.finish() } else { Bytes::new() };
-            *bytes = Some(if rest.is_empty() { spliced } else { [spliced, rest].concat().into() });
-            follow(tail, bytes.as_ref());
-        }
-        Answer::Refusal(_, gathered) => {
-            // One byte over the limit is enough to tell that it is over.
-            let room = refusal::BODY_BYTES_MAX + 1 - gathered.len();
-            let more = bytes.take().unwrap_or_default();
-            gathered.extend_from_slice(&more[..more.len().min(room)]);
-            *bytes = Some(Bytes::new());
-        }
-    }
-    if end {
-        routed.settle(Outcome::Success);
-        if let Answer::Refusal(status, gathered) = &mut routed.answer {
-            let (status, body) = (*status, Bytes::from(std::mem::take(gathered)));
-            *bytes = routed.target().map(|target| {
-                let refused = Refused { status, body: &body, dialect, provider: &target.provider };
-                match refusal::tell(&refused) {
-                    Told::Body(body) => body,
-                    Told::Error(error) => error.body(dialect, call.request_id.to_str().unwrap_or_default()).into(),
-                }
-            });
-        }
-    }
-}
-
-fn follow(tail: &mut Option<Tail>, bytes: Option<&Bytes>) {
-    if let (Some(tail), Some(bytes)) = (tail, bytes) {
-        tail.push(bytes);
-    }
-}
-
 /// No attempt is left, or the client is at fault or gone: the last word to the client.
 pub(super) async fn give_up(session: &mut Session, call: &mut Call, error: &Error) -> FailToProxy {
     if let Some(body) = call.body.as_mut() {
@@ -384,24 +280,6 @@ pub(super) async fn give_up(session: &mut Session, call: &mut Call, error: &Erro
 
 fn error_code(session: &Session) -> u16 {
     session.response_written().map_or(0, |head| head.status.as_u16())
-}
-
-/// Ends an answer that has begun so that nobody takes it for whole: an event stream by an error event,
-/// everything else by a broken framing.
-async fn end_stream(session: &mut Session, call: &mut Call, error: &ApiError) {
-    call.failed(error);
-    let tail = call.routed.as_ref().and_then(|routed| match &routed.answer {
-        Answer::Passing(tail) | Answer::Echoing(_, tail) => tail.as_ref(),
-        Answer::Awaited | Answer::Refusal(..) => None,
-    });
-    let (Some(tail), Some(endpoint)) = (tail, call.endpoint) else {
-        session.downstream_session.shutdown().await;
-        return;
-    };
-    let event = tail.end(&Ending { endpoint, error, request_id: call.request_id.to_str().unwrap_or_default() });
-    if session.write_response_body(Some(event), true).await.is_err() {
-        call.left();
-    }
 }
 
 /// The end of the request, whatever it was.

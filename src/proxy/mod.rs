@@ -6,6 +6,7 @@
 //! An attempt fails over until the head of its answer is passed on.
 
 mod admission;
+mod answer;
 pub mod body;
 mod call;
 mod dns;
@@ -335,8 +336,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         call: &mut Call,
     ) -> Result<Option<Duration>> {
-        exchange::answer_body(body, end, call);
-        Ok(None)
+        answer::bytes(body, end, call).map(|()| None)
     }
 
     async fn response_trailer_filter(
@@ -348,7 +348,7 @@ impl ProxyHttp for Gateway {
         // Trailers end a body whose end the body filter did not see, and are not passed on.
         trailers.clear();
         let mut rest = None;
-        exchange::answer_body(&mut rest, true, call);
+        answer::bytes(&mut rest, true, call)?;
         Ok(Some(rest.unwrap_or_default()))
     }
 
