@@ -23,11 +23,11 @@ apt() {
   local root
   have apt-get && root=$(as_root) || return 1
   say "installing $* with apt-get"
-  local quiet=(-qq -o=Dpkg::Use-Pty=0)
+  local get=($root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o=Dpkg::Use-Pty=0)
   # An image without package lists needs them first; one that has them is tried as it is.
-  $root apt-get "${quiet[@]}" install -y --no-install-recommends "$@" >&2 2>/dev/null && return
-  $root apt-get "${quiet[@]}" update >&2 || say "apt-get update failed; trying with what there is"
-  $root env DEBIAN_FRONTEND=noninteractive apt-get "${quiet[@]}" install -y --no-install-recommends "$@" >&2
+  "${get[@]}" install -y --no-install-recommends "$@" >&2 2>/dev/null && return
+  "${get[@]}" update >&2 || say "apt-get update failed; trying with what there is"
+  "${get[@]}" install -y --no-install-recommends "$@" >&2
 }
 
 # pip PACKAGE…: installs Python packages into target/tools, a venv of our own.
