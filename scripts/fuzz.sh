@@ -21,5 +21,7 @@ if [ "${#targets[@]}" = 0 ]; then
 fi
 for target in "${targets[@]}"; do
   say "$target for $seconds s"
-  cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10
+  # New inputs go to the first directory; the second holds the kept ones and is only read.
+  mkdir -p "fuzz/corpus/$target"
+  cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10
 done

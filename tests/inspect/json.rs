@@ -1,45 +1,19 @@
 //! JSON: a table of bodies, then generated ones against `serde_json`.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::ops::Range;
-
 use forge::proxy::inspect::{BodyFault, Inspector};
 use proptest::prelude::*;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// All that the scanner says about a body.
-#[derive(Debug, PartialEq)]
-struct Reading {
-    model: Option<(String, Range<u64>)>,
-    stream: Option<bool>,
-    spliced: Option<(Range<u64>, Vec<u8>)>,
-}
-
-fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Reading, BodyFault> {
-    let mut inspector = Inspector::json();
-    for chunk in chunks {
-        inspector.feed(chunk)?;
-    }
-    inspector.finish()?;
-    Ok(Reading {
-        model: inspector.model().map(|model| (model.name.clone(), model.span.clone())),
-        stream: inspector.stream(),
-        spliced: inspector.splice("up").map(|splice| (splice.at, splice.with.to_vec())),
-    })
-}
-
-fn whole(body: &[u8]) -> Result<Reading, BodyFault> {
-    read([body])
-}
+use crate::reading::{Reading, read};
+use crate::serde_reader::agrees_with_serde_json;
 
 /// The reading of `body`, which no way to cut it may change.
 fn at_every_split(body: &[u8]) -> Result<Reading, BodyFault> {
-    let expected = whole(body);
-    assert_eq!(read(body.chunks(1)), expected, "byte by byte: {}", String::from_utf8_lossy(body));
+    let read = |chunks: &[&[u8]]| read(Inspector::json(), chunks);
+    let expected = read(&[body]);
+    assert_eq!(read(&body.chunks(1).collect::<Vec<_>>()), expected, "byte by byte: {}", String::from_utf8_lossy(body));
     for at in 0..=body.len() {
         let (head, tail) = body.split_at(at);
-        assert_eq!(read([head, tail]), expected, "split at {at}: {}", String::from_utf8_lossy(body));
+        assert_eq!(read(&[head, tail]), expected, "split at {at}: {}", String::from_utf8_lossy(body));
     }
     expected
 }
@@ -203,99 +177,6 @@ fn bytes_that_are_no_utf8_are_a_fault_where_they_begin() {
 #[test]
 fn a_lone_surrogate_passes_where_nothing_is_decided_on_it() {
     assert_eq!(model_of(r#"{"messages":"\ud83d","model":"a","x":{"\udc00":"\ud83dx"}}"#).as_deref(), Some("a"));
-}
-
-/// What `serde_json` reads, and whether the body is one of those that only Forge refuses.
-#[derive(Default)]
-struct Reference {
-    model: Vec<Option<String>>,
-    stream: Vec<Option<bool>>,
-    wrong_type: bool,
-    stricter: bool,
-}
-
-struct ReferenceVisitor;
-
-impl<'de> Visitor<'de> for ReferenceVisitor {
-    type Value = Reference;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Reference, A::Error> {
-        let mut found = Reference::default();
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-            match name.as_ref() {
-                "model" => match map.next_value::<&serde_json::value::RawValue>()?.get() {
-                    "null" => found.model.push(None),
-                    text => match serde_json::from_str(text) {
-                        Ok(name) => found.model.push(Some(name)),
-                        Err(_) => found.wrong_type = true,
-                    },
-                },
-                "stream" => match serde_json::from_str(map.next_value::<&serde_json::value::RawValue>()?.get()) {
-                    Ok(stream) => found.stream.push(stream),
-                    Err(_) => found.wrong_type = true,
-                },
-                other => {
-                    let folded = other.replace('ſ', "s").to_ascii_lowercase();
-                    found.stricter |= folded == "model" || folded == "stream" || other.contains('\0');
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-fn reference(body: &[u8]) -> Option<Reference> {
-    let text = std::str::from_utf8(body).ok()?;
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let found = reader.deserialize_map(ReferenceVisitor).ok()?;
-    reader.end().ok()?;
-    Some(found)
-}
-
-fn depth(body: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
-    for byte in body {
-        match (in_text, escaped, byte) {
-            (true, true, _) => escaped = false,
-            (true, false, b'\\') => escaped = true,
-            (_, _, b'"') => in_text = !in_text,
-            (false, _, b'{' | b'[') => depth += 1,
-            (false, _, b'}' | b']') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest
-}
-
-/// The scanner agrees with `serde_json`, but for what it refuses by the rules listed here.
-fn agrees_with_serde_json(body: &[u8]) {
-    let shown = String::from_utf8_lossy(body);
-    match (whole(body), reference(body)) {
-        (Err(_), None) => {}
-        (Ok(reading), None) => panic!("only serde_json refuses {shown}: {reading:?}"),
-        (reading, Some(found)) => {
-            let named = found.model.first().cloned().flatten();
-            let refused = found.wrong_type
-                || found.stricter
-                || found.model.len() > 1
-                || found.stream.len() > 1
-                || named
-                    .as_ref()
-                    .is_some_and(|name| name.is_empty() || name.len() > 256 || name.chars().any(char::is_control))
-                || depth(body) > 128;
-            assert_eq!(reading.is_err(), refused, "{shown}: {reading:?}");
-            if let Ok(reading) = reading {
-                assert_eq!(reading.model.map(|(name, _)| name), named, "{shown}");
-                assert_eq!(reading.stream, found.stream.first().copied().flatten(), "{shown}");
-            }
-        }
-    }
 }
 
 /// Pieces that generated bodies are made of: tokens, near misses, and what separates them.

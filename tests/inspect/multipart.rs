@@ -1,46 +1,23 @@
 //! Forms: tables of bodies, then generated ones against a reader as lenient as any in use.
 
-use std::ops::Range;
-
 use forge::error::ApiError;
 use forge::proxy::inspect::{BodyFault, FileParts, Inspector};
 use proptest::prelude::*;
 
-/// All that the scanner says about a body.
-#[derive(Debug, PartialEq)]
-struct Reading {
-    model: Option<(String, Range<u64>)>,
-    stream: Option<bool>,
-    spliced: Option<(Range<u64>, Vec<u8>)>,
-}
-
-fn read<'a>(
-    boundary: &str,
-    files: FileParts,
-    chunks: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<Reading, BodyFault> {
-    let mut inspector = Inspector::multipart(boundary, files).expect("a boundary");
-    for chunk in chunks {
-        inspector.feed(chunk)?;
-    }
-    inspector.finish()?;
-    Ok(Reading {
-        model: inspector.model().map(|model| (model.name.clone(), model.span.clone())),
-        stream: inspector.stream(),
-        spliced: inspector.splice("up").map(|splice| (splice.at, splice.with.to_vec())),
-    })
-}
+use crate::lenient_reader::every_reader_agrees;
+use crate::reading::{Reading, read};
 
 /// The reading of `body`, which no way to cut it may change.
 fn at_every_split(boundary: &str, files: FileParts, body: &[u8]) -> Result<Reading, BodyFault> {
     let shown = body.escape_ascii();
-    let expected = read(boundary, files, [body]);
+    let read = |chunks: &[&[u8]]| read(Inspector::multipart(boundary, files).expect("a boundary"), chunks);
+    let expected = read(&[body]);
     for size in [1, 2, 3, 7] {
-        assert_eq!(read(boundary, files, body.chunks(size)), expected, "in chunks of {size}: {shown}");
+        assert_eq!(read(&body.chunks(size).collect::<Vec<_>>()), expected, "in chunks of {size}: {shown}");
     }
     for at in 0..=body.len() {
         let (head, tail) = body.split_at(at);
-        assert_eq!(read(boundary, files, [head, tail]), expected, "split at {at}: {shown}");
+        assert_eq!(read(&[head, tail]), expected, "split at {at}: {shown}");
     }
     expected
 }
@@ -70,7 +47,7 @@ fn the_model_is_found_before_and_behind_the_file() {
         [field("stream", "true"), field("model", "whisper-1"), file("")],
     ] {
         let body = form(&parts);
-        for body in [body.as_str(), body.trim_end()] {
+        for body in [body.as_str(), body.trim_end(), &format!("{body}\r\n")] {
             let reading = at_every_split("b", FileParts::One, body.as_bytes()).unwrap();
             let (name, span) = reading.model.unwrap();
             assert_eq!((name.as_str(), reading.stream), ("whisper-1", Some(true)));
@@ -111,7 +88,7 @@ fn faults_of_the_framing() {
         let head = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\nX: ";
         format!("{head}{}\r\n\r\n\r\n--b--", "x".repeat(bytes - (head.len() - 5) - 4))
     };
-    assert!(read("b", FileParts::Any, [head(8192).as_bytes()]).is_ok());
+    assert!(at_every_split("b", FileParts::Any, head(8192).as_bytes()).is_ok());
     let opened = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n";
     for (body, message) in [
         (String::new(), "closing boundary is missing"),
@@ -124,7 +101,7 @@ fn faults_of_the_framing() {
         ("--b--\r".into(), "closing boundary is missing"),
         ("--b--\n".into(), "nothing may follow"),
         ("--b-- \r\n".into(), "nothing may follow"),
-        ("--b--\r\n\r\n".into(), "nothing may follow"),
+        ("--b--\r\n\r".into(), "closing boundary is missing"),
         (form(&[]) + "epilogue", "nothing may follow"),
         (form(&[]) + &form(&[field("model", "b")]), "nothing may follow"),
         ("--bc--".into(), "followed by CRLF"),
@@ -170,6 +147,11 @@ fn faults_of_the_fields() {
         (vec![model().replace("\"model\"", "\"model\"; filename=\"a\"")], "model", "not a file"),
         (vec![model().replace("\"model\"", "\"model\"; filename*=utf-8''a")], "model", "not a file"),
         (vec![with_header("Content-Type: text/plain; charset=utf-16")], "model", "plain text in UTF-8"),
+        (
+            vec![with_header("Content-Type: text/plain; charset=iso-8859-1").replace("a\r\n", "é\r\n")],
+            "model",
+            "plain text",
+        ),
         (vec![with_header("Content-Type: application/json")], "model", "plain text in UTF-8"),
         (vec![field("stream", "true"), field("stream", "true")], "stream", "more than once"),
         (vec![field("stream", "True")], "stream", "true or false"),
@@ -189,79 +171,9 @@ fn faults_of_the_fields() {
     let fault = at_every_split("b", FileParts::Any, &body).unwrap_err();
     assert!(fault.to_string().contains("must be UTF-8"), "{fault}");
     assert!(at_every_split("b", FileParts::Any, form(&[field("model", &"m".repeat(256))]).as_bytes()).is_ok());
+    let latin = form(&[with_header("Content-Type: text/plain; charset=ISO-8859-1")]);
+    assert!(at_every_split("b", FileParts::Any, latin.as_bytes()).unwrap().model.is_some());
     assert!(at_every_split("b", FileParts::Any, form(&[field("_charset_", "utf-16")]).as_bytes()).is_err());
-}
-
-/// Every part that a reader more lenient than any in use would see: name in lower case and trimmed,
-/// content. Lines may end with CR, LF or both; boundaries may have anything behind them; a preamble is
-/// skipped; names are looked for wherever `name=` stands in a disposition, decoded or not.
-fn lenient(boundary: &str, body: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let boundary = format!("--{boundary}");
-    let starts: Vec<usize> = (0..body.len())
-        .filter(|&at| body[at..].starts_with(boundary.as_bytes()))
-        .filter(|&at| at == 0 || matches!(body[at - 1], b'\r' | b'\n'))
-        .collect();
-    let mut parts = Vec::new();
-    for (index, start) in starts.iter().enumerate() {
-        let behind = start + boundary.len();
-        let end = starts.get(index + 1).map_or(body.len(), |next| *next);
-        if behind > end || body[behind..].starts_with(b"--") {
-            break;
-        }
-        let mut lines = Lines(&body[behind..end]);
-        lines.next();
-        let mut names = Vec::new();
-        while let Some(line) = lines.next().filter(|line| !line.is_empty()) {
-            names.extend(names_in(&String::from_utf8_lossy(line)));
-        }
-        let content = lines.0.strip_suffix(b"\n").unwrap_or(lines.0);
-        let content = content.strip_suffix(b"\r").unwrap_or(content);
-        parts.extend(names.into_iter().map(|name| (name, content.to_vec())));
-    }
-    parts
-}
-
-/// Lines that end with CR, LF or CRLF.
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Lines<'a> {
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let end = self.0.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
-        let (line, rest) = self.0.split_at(end);
-        self.0 = rest.strip_prefix(b"\r\n").unwrap_or(&rest[1..]);
-        Some(line)
-    }
-}
-
-fn names_in(line: &str) -> Vec<String> {
-    let lower = line.to_ascii_lowercase();
-    if !lower.trim_start().starts_with("content-disposition") {
-        return Vec::new();
-    }
-    lower
-        .match_indices("name=")
-        .filter(|(at, _)| !lower[..*at].ends_with("file"))
-        .map(|(at, _)| {
-            let value = &lower[at + 5..];
-            let value = match value.strip_prefix('"') {
-                Some(quoted) => quoted.split('"').next().unwrap_or(""),
-                None => value.split([';', ' ', '\t']).next().unwrap_or(""),
-            };
-            value.replace('\\', "").trim().to_owned()
-        })
-        .collect()
-}
-
-/// What Forge decides on is what the most lenient reader sees, and nothing else is of that name.
-fn every_reader_agrees(boundary: &str, body: &[u8], reading: &Reading) {
-    let parts = lenient(boundary, body);
-    let named = |wanted: &str| -> Vec<&[u8]> {
-        parts.iter().filter(|(name, _)| name == wanted).map(|(_, content)| content.as_slice()).collect()
-    };
-    let model: Vec<&[u8]> = reading.model.iter().map(|(name, _)| name.as_bytes()).collect();
-    assert_eq!(named("model"), model, "{}", body.escape_ascii());
-    let stream: Vec<&[u8]> = reading.stream.iter().map(|on| if *on { &b"true"[..] } else { b"false" }).collect();
-    assert_eq!(named("stream"), stream, "{}", body.escape_ascii());
 }
 
 /// Pieces of content and of damage.

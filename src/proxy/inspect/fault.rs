@@ -121,7 +121,7 @@ pub enum MultipartFault {
     /// A boundary begins a line that no CRLF begins.
     #[error("a boundary must be preceded by CRLF")]
     LineEnd,
-    /// More than a CRLF follows the closing boundary.
+    /// More than line ends follow the closing boundary.
     #[error("nothing may follow the closing boundary")]
     Trailing,
     /// More than [`super::PARTS_MAX`] parts.

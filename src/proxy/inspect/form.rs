@@ -45,8 +45,10 @@ impl Form {
         let fault = match (spelling, head.kind) {
             (Spelling::Miscased, _) => FieldFault::Miscased,
             (Spelling::Exact, PartKind::File) => FieldFault::NotText,
-            (Spelling::Exact, PartKind::Text) if std::mem::replace(named, true) => FieldFault::Duplicate,
-            (Spelling::Exact, PartKind::Text) => return Ok(Some(field)),
+            (Spelling::Exact, PartKind::Text | PartKind::Ascii) if std::mem::replace(named, true) => {
+                FieldFault::Duplicate
+            }
+            (Spelling::Exact, PartKind::Text | PartKind::Ascii) => return Ok(Some(field)),
         };
         Err(FaultKind::Field(field, fault))
     }

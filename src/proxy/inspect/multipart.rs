@@ -1,16 +1,17 @@
 //! One `multipart/form-data` body, read incrementally: its framing, and of its parts only `model`,
 //! `stream` and `file`. RFC 2046, section 5.1; RFC 7578.
 //!
-//! Stricter than the RFCs wherever readers differ: lines end with CRLF; no preamble, no epilogue but one
-//! CRLF, no blanks behind a boundary; a boundary at the start of a line is one, or a fault.
+//! Stricter than the RFCs wherever readers differ: lines end with CRLF; no preamble; no epilogue but CRLFs,
+//! of which clients send none to two; no blanks behind a boundary; a boundary at the start of a line is one,
+//! or a fault.
 
 use memchr::memmem::Finder;
 
 use super::Splice;
-use super::fault::{BodyFault, Field, MultipartFault};
+use super::fault::{BodyFault, Field, FieldFault, MultipartFault};
 use super::fields::{MODEL_BYTES_MAX, ModelValue};
 use super::form::Form;
-use super::part_head::PartHead;
+use super::part_head::{PartHead, PartKind};
 
 /// Parts of a form.
 pub const PARTS_MAX: u32 = 100;
@@ -64,7 +65,6 @@ enum Behind {
     Dash,
     Closed,
     ClosedCr,
-    ClosedCrLf,
 }
 
 /// The part under way.
@@ -72,6 +72,7 @@ enum Behind {
 struct Part {
     /// The field whose text this is, of those Forge reads.
     field: Option<Field>,
+    kind: PartKind,
     /// Where its content begins.
     content_at: u64,
     length: Option<u64>,
@@ -115,7 +116,7 @@ impl MultipartScanner {
     /// The body has ended. Not to be called after a fault.
     pub(super) fn finish(&self) -> Result<(), BodyFault> {
         match self.state {
-            State::Behind(Behind::Closed | Behind::ClosedCrLf) => {}
+            State::Behind(Behind::Closed) => {}
             State::Behind(_) | State::Opening(_) | State::Head | State::Content => {
                 return Err(self.fault(MultipartFault::Incomplete));
             }
@@ -172,11 +173,9 @@ impl MultipartScanner {
             }
             (Behind::Dash, b'-') => Behind::Closed,
             (Behind::Closed, b'\r') => Behind::ClosedCr,
-            (Behind::ClosedCr, b'\n') => Behind::ClosedCrLf,
+            (Behind::ClosedCr, b'\n') => Behind::Closed,
             (Behind::Nothing | Behind::Cr | Behind::Dash, _) => return Err(self.fault(MultipartFault::Boundary)),
-            (Behind::Closed | Behind::ClosedCr | Behind::ClosedCrLf, _) => {
-                return Err(self.fault(MultipartFault::Trailing));
-            }
+            (Behind::Closed | Behind::ClosedCr, _) => return Err(self.fault(MultipartFault::Trailing)),
         };
         self.state = State::Behind(next);
         Ok(1)
@@ -207,7 +206,8 @@ impl MultipartScanner {
 
     fn begin_part(&mut self, head: PartHead, head_at: u64) -> Result<(), BodyFault> {
         let field = self.form.admit(&head, self.file_parts).map_err(|kind| kind.at(head_at))?;
-        self.part = Part { field, content_at: self.scanned + 1, length: head.length, text: Vec::new() };
+        self.part =
+            Part { field, kind: head.kind, content_at: self.scanned + 1, length: head.length, text: Vec::new() };
         self.held.clear();
         self.before = [None; 2];
         self.state = State::Content;
@@ -294,6 +294,9 @@ impl MultipartScanner {
         }
         let text = &part.text[..part.text.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
         match part.field {
+            Some(field) if part.kind == PartKind::Ascii && !text.is_ascii() => {
+                Err(BodyFault::field(field, FieldFault::NotText, part.content_at))
+            }
             Some(field) => self.form.read(field, text, part.content_at..end),
             None => Ok(()),
         }

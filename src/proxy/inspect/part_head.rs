@@ -15,11 +15,14 @@ pub(super) struct PartHead {
 }
 
 /// What the content of a part is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum PartKind {
     /// `text/plain` in UTF-8, without a file name.
     Text,
+    /// The same in Latin-1, as Apache's HttpClient labels all text: alike to every reader if it is ASCII.
+    Ascii,
     /// Anything else.
+    #[default]
     File,
 }
 
@@ -30,13 +33,13 @@ impl PartHead {
         let headers = Headers::parse(block)?;
         let disposition = headers.disposition.ok_or(MultipartFault::NoDisposition)?;
         let (name, named_file) = form_data(disposition)?;
-        let plain = headers.media_type.map_or(Ok(true), is_plain_text)?;
+        let kind = headers.media_type.map_or(Ok(PartKind::Text), kind_of)?;
         match headers.transfer_encoding.map(str::to_ascii_lowercase).as_deref() {
             None | Some("7bit" | "8bit" | "binary") => {}
             Some(_) => return Err(MultipartFault::TransferEncoding),
         }
         let length = headers.length.map(|text| text.parse().map_err(|_| MultipartFault::Length)).transpose()?;
-        let kind = if plain && !named_file { PartKind::Text } else { PartKind::File };
+        let kind = if named_file { PartKind::File } else { kind };
         Ok(PartHead { name, kind, length })
     }
 }
@@ -92,14 +95,17 @@ fn form_data(disposition: &str) -> Result<(String, bool), MultipartFault> {
     Ok((name.to_owned(), files.iter().any(Option::is_some)))
 }
 
-/// Whether a part is plain text in UTF-8. A multipart within the form is a fault: RFC 7578, section 4.3
+/// What a part's `Content-Type` makes it. A multipart within the form is a fault: RFC 7578, section 4.3
 /// deprecates it, and the readers that know it find further fields inside.
-fn is_plain_text(media_type: &str) -> Result<bool, MultipartFault> {
+fn kind_of(media_type: &str) -> Result<PartKind, MultipartFault> {
     let media = MediaType::parse(media_type).ok_or(MultipartFault::Header)?;
-    if media.essence().starts_with("multipart/") {
-        return Err(MultipartFault::Nested);
+    let latin = media.param("charset").is_some_and(|charset| charset.eq_ignore_ascii_case("iso-8859-1"));
+    match media.essence() {
+        essence if essence.starts_with("multipart/") => Err(MultipartFault::Nested),
+        "text/plain" if media.is_utf8() => Ok(PartKind::Text),
+        "text/plain" if latin => Ok(PartKind::Ascii),
+        _ => Ok(PartKind::File),
     }
-    Ok(media.essence() == "text/plain" && media.is_utf8())
 }
 
 #[cfg(test)]
@@ -157,6 +163,7 @@ mod tests {
             ("Content-Type: text/plain; charset=utf-8\r\n", Ok(PartKind::Text)),
             ("content-type: audio/mpeg\r\ncontent-transfer-encoding: Binary\r\nX-Other: 1\r\n", Ok(PartKind::File)),
             ("Content-Type: text/plain; charset=utf-16\r\n", Ok(PartKind::File)),
+            ("Content-Type: text/plain; charset=ISO-8859-1\r\n", Ok(PartKind::Ascii)),
             ("Content-Transfer-Encoding: base64\r\n", Err(MultipartFault::TransferEncoding)),
             ("Content-Transfer-Encoding: quoted-printable\r\n", Err(MultipartFault::TransferEncoding)),
             ("Content-Type: multipart/mixed; boundary=x\r\n", Err(MultipartFault::Nested)),
