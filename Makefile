@@ -31,6 +31,7 @@ release: setup ## Build target/release/forge, the binary to deploy
 
 check: setup ## Everything that can be said without running: format, lints, docs, licences, architecture
 	cargo fmt --all --check
+	cargo fmt --manifest-path benches/hop/Cargo.toml --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	@if command -v cargo-deny >/dev/null; then cargo deny --locked check licenses bans sources; \

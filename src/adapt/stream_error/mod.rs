@@ -9,7 +9,7 @@
 //! malformed JSON instead of reading the error behind it. Therefore:
 //!
 //! * Anthropic: the half event is renamed `ping`, which the SDKs skip unread. The last `event:` line wins.
-//! * OpenAI: the half document is completed to a well-formed one (see [`complete`]) with the error as its last
+//! * OpenAI: the half document is completed to a well-formed one (see `complete`) with the error as its last
 //!   member, which the SDKs look for in every event. The error follows once more as an event of its own.
 //! * Where neither can be done, a blank line ends the half event.
 
