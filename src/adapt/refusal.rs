@@ -31,6 +31,8 @@ pub struct Refused<'a> {
     pub body: &'a Bytes,
     /// What the client reads.
     pub dialect: Dialect,
+    /// Ours; takes the place of the provider's own in Anthropic's shape.
+    pub request_id: &'a str,
     /// Who refused: its hosts and keys are what must not be shown.
     pub provider: &'a Provider,
 }
@@ -55,7 +57,7 @@ pub fn tell(refused: &Refused<'_>) -> Told {
     if has_shape(&value, refused.dialect)
         && let Some(body) = scrubbed_body(refused.body, &value, &scrubber)
     {
-        return Told::Body(body);
+        return Told::Body(with_our_id(body, &value, refused.request_id));
     }
     own(message(&value).map(|text| bounded(&scrubber.scrub(text))))
 }
@@ -81,6 +83,17 @@ fn scrubbed_body(body: &Bytes, value: &Value, scrubber: &Scrubber<'_>) -> Option
             let value = serde_json::from_str(&text).ok()?;
             is_clean(&value, scrubber).then(|| text.into())
         }
+    }
+}
+
+/// The body with the provider's `request_id` replaced: support is asked about ours, which the headers and the
+/// log carry. A value that cannot be found as it is written stays.
+fn with_our_id(body: Bytes, value: &Value, ours: &str) -> Bytes {
+    let Some(theirs) = value["request_id"].as_str().filter(|id| !id.is_empty()) else { return body };
+    let (theirs, ours) = (format!("\"{theirs}\""), format!("\"{ours}\""));
+    match memchr::memmem::rfind(&body, theirs.as_bytes()) {
+        Some(at) => [&body[..at], ours.as_bytes(), &body[at + theirs.len()..]].concat().into(),
+        None => body,
     }
 }
 

@@ -80,6 +80,10 @@ pub fn head(outgoing: &Outgoing<'_>) -> Result<RequestHeader, AdaptError> {
     head.set_version(outgoing.version);
     set(&mut head, &HOST, &outgoing.origin.authority)?;
     pass_client_headers(&mut head, outgoing.headers, &credentials)?;
+    if outgoing.framing != Framing::None && !is_form(&head) {
+        // What was read as JSON is to be read as JSON, whatever type the client's library put in.
+        set(&mut head, &CONTENT_TYPE, &HeaderValue::from_static("application/json"))?;
+    }
     if outgoing.upgrade == Upgrade::WebSocket {
         pass_websocket(&mut head, outgoing.headers)?;
     }
@@ -112,6 +116,12 @@ fn pass_client_headers(
         }
     }
     Ok(())
+}
+
+fn is_form(head: &RequestHeader) -> bool {
+    const FORM: &[u8] = b"multipart/form-data";
+    let media = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    media.get(..FORM.len()).is_some_and(|media| media.eq_ignore_ascii_case(FORM))
 }
 
 /// The handshake of RFC 6455 section 4.1, without the credentials browsers put among the sub-protocols.

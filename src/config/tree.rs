@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
+use serde::Deserialize;
 
 use super::finding::Finding;
 
@@ -51,8 +52,20 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Finding>> {
             return Err(builder.findings);
         }
     }
+    agree(text)?;
     let root = builder.root.unwrap_or(Node { line: 1, kind: Kind::Null });
     if builder.findings.is_empty() { Ok(root) } else { Err(builder.findings) }
+}
+
+/// A second reader must take the text for YAML too: what only one reads is a trap for every other tool that
+/// looks at the file. The first gives the lines, which `serde_yaml` keeps to itself.
+fn agree(text: &str) -> Result<(), Vec<Finding>> {
+    let mut documents = serde_yaml::Deserializer::from_str(text.trim_start_matches('\u{feff}'));
+    let read = documents.try_for_each(|document| serde::de::IgnoredAny::deserialize(document).map(drop));
+    read.map_err(|error| {
+        let line = error.location().map_or(1, |place| place.line());
+        vec![at(line, String::new(), format!("not valid YAML: {error}"))]
+    })
 }
 
 fn not_yaml(error: &ScanError) -> Finding {

@@ -105,10 +105,11 @@ pub(super) fn bytes(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Re
     if end && let Answer::Refusal(status, gathered) = &mut routed.answer {
         let (status, body) = (*status, Bytes::from(std::mem::take(gathered)));
         *bytes = routed.target().map(|target| {
-            let refused = Refused { status, body: &body, dialect, provider: &target.provider };
+            let request_id = call.request_id.to_str().unwrap_or_default();
+            let refused = Refused { status, body: &body, dialect, request_id, provider: &target.provider };
             match refusal::tell(&refused) {
                 Told::Body(body) => body,
-                Told::Error(error) => error.body(dialect, call.request_id.to_str().unwrap_or_default()).into(),
+                Told::Error(error) => error.body(dialect, request_id).into(),
             }
         });
     }

@@ -50,7 +50,8 @@ fn openai(snapshot: &Snapshot, model: &Model, name: &str) -> Value {
 }
 
 fn anthropic(snapshot: &Snapshot, name: &str) -> Value {
-    json!({"type": "model", "id": name, "display_name": name, "created_at": rfc3339(snapshot.loaded_unix)})
+    json!({"type": "model", "id": name, "display_name": name, "created_at": rfc3339(snapshot.loaded_unix),
+        "lifecycle": "active"})
 }
 
 fn page(all: Vec<Value>, query: &str) -> Value {

@@ -18,8 +18,8 @@ fn the_content_type_chooses_the_scanner_or_a_refusal() {
         (Chat, Some("application/json"), None),
         (Chat, Some("Application/JSON ; charset=\"UTF-8\"; v=1"), None),
         (Chat, Some("application/json; charset=utf-16"), Some(415)),
-        (Chat, Some("application/x-www-form-urlencoded"), Some(415)),
-        (Chat, Some("text/plain"), Some(415)),
+        (Chat, Some("application/x-www-form-urlencoded"), None),
+        (Chat, Some("text/plain;charset=UTF-8"), None),
         (Chat, Some("application/jsonp"), Some(415)),
         (Chat, Some("multipart/form-data; boundary=b"), Some(415)),
         (Chat, Some(""), Some(400)),
@@ -43,7 +43,7 @@ fn the_content_type_chooses_the_scanner_or_a_refusal() {
         (Edits, Some("application/json"), None),
         (Edits, Some("multipart/form-data; boundary=b"), None),
         (Edits, None, None),
-        (Edits, Some("text/plain"), Some(415)),
+        (Edits, Some("text/html"), Some(415)),
     ] {
         assert_eq!(refusal(endpoint, content_type), status, "{endpoint:?} {content_type:?}");
     }

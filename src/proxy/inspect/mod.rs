@@ -91,14 +91,17 @@ impl Inspector {
 
     /// For a request to `row` whose only `Content-Type` is `content_type`.
     ///
-    /// JSON endpoints take `application/json` and a request that names no type. Any other type is
-    /// answered with 415, as OpenAI does: curl's default, `application/x-www-form-urlencoded`, would let
-    /// a provider that believes it read another `model` than the one Forge reads as JSON.
+    /// JSON endpoints take `application/json`, a request that names no type, and the two types that curl
+    /// (`application/x-www-form-urlencoded`) and fetch (`text/plain`) put in by themselves. The provider is
+    /// always told `application/json`, so that nobody reads another `model` than Forge. Else 415.
     /// Text must be UTF-8 (`charset`), else 415. A malformed header or boundary is 400.
     pub fn for_request(row: &Row, content_type: Option<&[u8]>) -> Result<Self, ApiError> {
         let media = content_type.map(media_type).transpose()?;
         match (row.model_in, media.as_ref().map(MediaType::essence)) {
-            (ModelIn::Json | ModelIn::JsonOrMultipart, None | Some("application/json")) => Ok(Self::json()),
+            (
+                ModelIn::Json | ModelIn::JsonOrMultipart,
+                None | Some("application/json" | "application/x-www-form-urlencoded" | "text/plain"),
+            ) => Ok(Self::json()),
             (ModelIn::Multipart | ModelIn::JsonOrMultipart, Some("multipart/form-data")) => {
                 let boundary = media.as_ref().and_then(|media| media.param("boundary")).unwrap_or_default();
                 Self::multipart(boundary, if row.one_file { FileParts::One } else { FileParts::Any })
