@@ -12,4 +12,21 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adaptation;
+mod admission;
+mod authorisation;
+mod errors;
+mod failover;
 mod harness;
+mod inspection;
+mod models;
+mod multipart;
+mod operation;
+mod realtime;
+mod reload;
+mod replay;
+mod routing;
+mod spill;
+mod streaming;
+mod transport;
+mod world;

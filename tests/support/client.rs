@@ -19,6 +19,8 @@ pub struct Request {
     pub method: String,
     /// Path and query.
     pub target: String,
+    /// What `Host` says.
+    pub host: String,
     /// In order; `host` and framing are added when it is sent.
     pub headers: Vec<(String, String)>,
     /// The body.
@@ -40,7 +42,8 @@ impl Request {
     /// A request without body and without credentials.
     pub fn new(method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
-        Self { method, target, headers: Vec::new(), body: Bytes::new(), sending: Sending::Length }
+        let host = "forge.test".to_owned();
+        Self { method, target, host, headers: Vec::new(), body: Bytes::new(), sending: Sending::Length }
     }
 
     /// A GET with the usual key.
@@ -84,7 +87,7 @@ impl Request {
 
     /// The head as sent over HTTP/1.1.
     pub fn head_bytes(&self) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nhost: forge.test\r\n", self.method, self.target);
+        let mut text = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", self.method, self.target, self.host);
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -355,25 +358,75 @@ pub async fn exchange_h2c(addr: SocketAddr, request: &Request) -> Response {
 
 /// As [`exchange_h2c`]; a stream or connection error is returned.
 pub async fn try_exchange_h2c(addr: SocketAddr, request: &Request) -> Result<Response, h2::Error> {
-    let stream = TcpStream::connect(addr).await.expect("connect");
-    stream.set_nodelay(true).unwrap();
-    let (client, connection) = h2::client::handshake(stream).await?;
-    let driver = tokio::spawn(connection);
-    let mut client = client.ready().await?;
+    let mut stream = H2Stream::open(addr, request).await?;
+    let (mut body, mut faults) = (Vec::new(), Vec::new());
+    loop {
+        match stream.next_piece().await {
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => break,
+            Err(error) => {
+                faults.push(error.to_string());
+                break;
+            }
+        }
+    }
+    Ok(Response { status: stream.status, head: stream.head.clone(), body, faults })
+}
+
+/// A request over HTTP/2 on a connection of its own, whose answer is read piece by piece. Dropping it
+/// closes the connection.
+pub struct H2Stream {
+    /// The status.
+    pub status: u16,
+    /// The head.
+    pub head: Head,
+    body: h2::RecvStream,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl H2Stream {
+    /// Sends the request and waits for the head of the answer.
+    pub async fn open(addr: SocketAddr, request: &Request) -> Result<Self, h2::Error> {
+        let stream = TcpStream::connect(addr).await.expect("connect");
+        stream.set_nodelay(true).unwrap();
+        let (client, connection) = h2::client::handshake(stream).await?;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async { drop(connection.await) });
+        let mut client = client.ready().await?;
+        let (response, sending) = client.send_request(h2_head(request), request.body.is_empty())?;
+        let body = request.body.clone();
+        tasks.spawn(async { drop(upload(sending, body).await) });
+        let response = response.await?;
+        let mut head = Head::default();
+        for (name, value) in response.headers() {
+            head.fields.push((name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        }
+        Ok(Self { status: response.status().as_u16(), head, body: response.into_body(), tasks })
+    }
+
+    /// The next piece of the body; `None` at its regular end.
+    pub async fn next_piece(&mut self) -> Result<Option<Bytes>, h2::Error> {
+        match timeout(PATIENCE, self.body.data()).await.expect("a piece in time") {
+            None => Ok(None),
+            Some(Err(error)) => Err(error),
+            Some(Ok(data)) => {
+                let _ = self.body.flow_control().release_capacity(data.len());
+                Ok(Some(data))
+            }
+        }
+    }
+}
+
+fn h2_head(request: &Request) -> http::Request<()> {
     let mut head = http::Request::builder().method(request.method.as_str()).version(http::Version::HTTP_2);
-    head = head.uri(format!("http://forge.test{}", request.target));
+    head = head.uri(format!("http://{}{}", request.host, request.target));
     for (name, value) in &request.headers {
         head = head.header(name.to_ascii_lowercase(), value);
     }
     if request.sending == Sending::Length && !request.body.is_empty() {
         head = head.header("content-length", request.body.len());
     }
-    let (response, sending) = client.send_request(head.body(()).unwrap(), request.body.is_empty())?;
-    let upload = tokio::spawn(upload(sending, request.body.clone()));
-    let answer = read_h2(response.await?).await;
-    upload.abort();
-    driver.abort();
-    Ok(answer)
+    head.body(()).unwrap()
 }
 
 async fn upload(mut sending: h2::SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
@@ -387,27 +440,4 @@ async fn upload(mut sending: h2::SendStream<Bytes>, mut body: Bytes) -> Result<(
         sending.send_data(piece, false)?;
     }
     sending.send_data(Bytes::new(), true)
-}
-
-async fn read_h2(response: http::Response<h2::RecvStream>) -> Response {
-    let mut head = Head::default();
-    for (name, value) in response.headers() {
-        head.fields.push((name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-    }
-    let status = response.status().as_u16();
-    let (mut body, mut faults) = (Vec::new(), Vec::new());
-    let mut stream = response.into_body();
-    while let Some(data) = stream.data().await {
-        match data {
-            Ok(data) => {
-                let _ = stream.flow_control().release_capacity(data.len());
-                body.extend_from_slice(&data);
-            }
-            Err(error) => {
-                faults.push(error.to_string());
-                break;
-            }
-        }
-    }
-    Response { status, head, body, faults }
 }

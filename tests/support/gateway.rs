@@ -134,8 +134,12 @@ impl Gateway {
     pub async fn probe(&self, path: &str) -> Option<u16> {
         drop(tokio::net::TcpStream::connect(self.admin).await.ok()?);
         let mut client = Client::connect(self.admin).await;
-        client.send(&Request::new("GET", path).wire()).await.ok()?;
+        client.send(&self.admin_request(path).wire()).await.ok()?;
         client.read().await.ok().map(|response| response.status)
+    }
+
+    fn admin_request(&self, path: &str) -> Request {
+        Request { host: self.admin.to_string(), ..Request::new("GET", path) }
     }
 
     /// A connection to the data plane.
@@ -160,7 +164,7 @@ impl Gateway {
 
     /// Gets from the admin listener.
     pub async fn admin_get(&self, path: &str) -> Response {
-        Client::connect(self.admin).await.exchange(&Request::new("GET", path)).await
+        Client::connect(self.admin).await.exchange(&self.admin_request(path)).await
     }
 
     /// The metrics page.

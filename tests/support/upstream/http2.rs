@@ -42,7 +42,7 @@ pub async fn serve(io: Prefixed, id: usize, shared: Arc<Shared>) {
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
-            () = close.notified() => return,
+            () = close.notified() => return flush(&mut connection).await,
         };
         let Some(Ok((request, respond))) = accepted else { return };
         let index = shared.begin(received(&request, id));
@@ -51,6 +51,11 @@ pub async fn serve(io: Prefixed, id: usize, shared: Arc<Shared>) {
         let exchange = Exchange { index, body, body_read: false, respond, sending: None, shared, close };
         streams.spawn(exchange.answer());
     }
+}
+
+/// Gives what was said time to leave, then drops the connection without a word.
+async fn flush(connection: &mut h2::server::Connection<Prefixed, Bytes>) {
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(50), connection.accept()).await;
 }
 
 fn received(request: &Request<RecvStream>, id: usize) -> Received {
