@@ -112,7 +112,7 @@ const CASES: [Case; 15] = [
         code: "upstream_refusal",
         kind: "invalid_request_error",
         request: plain,
-        reply: Some(|| Reply::json(400, r#"{"error":{"message":"no"}}"#)),
+        reply: Some(|| Reply::body(400, "text/html", "<h1>no</h1>")),
     },
     Case {
         status: 429,

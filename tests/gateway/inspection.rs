@@ -177,6 +177,8 @@ async fn a_client_that_breaks_its_framing_gets_400() {
         client.send(&[&head, bad.as_bytes()].concat()).await.unwrap();
         let answer = client.read().await.unwrap();
         assert_eq!(answer.status, 400, "{:?}: {}", &bad[bad.len() - 4..], answer.text());
+        assert_eq!(answer.header("connection"), Some("close"), "{:?}", &bad[bad.len() - 4..]);
+        assert!(client.closed_within(Duration::from_secs(2)).await);
     }
     assert!(world.upstream.received().iter().all(|received| !received.complete));
 }

@@ -67,7 +67,6 @@ async fn content_types_are_read_as_written() {
         ("multipart/form-data; boundary=\"a b:c\"", "a b:c"),
         ("Multipart/Form-Data; Boundary=----WebKitFormBoundary7MA4YWxk", "----WebKitFormBoundary7MA4YWxk"),
         ("multipart/form-data; charset=utf-8; boundary=x", "x"),
-        ("multipart/form-data;boundary=\"q\\\"q\"", "q\"q"),
     ];
     for (content_type, boundary) in types {
         let body = form(&[&file, MODEL.as_bytes()], boundary);

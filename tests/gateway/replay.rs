@@ -53,12 +53,12 @@ impl Matrix {
         let case = format!("{size} bytes, {client:?}, model {place:?}, first {first:?}");
         let model = if first == First::Refuses { "refused" } else { "m" };
         let body = sized_body(size, model, place);
-        match first {
-            First::Answers | First::Refuses => {}
-            First::Says503 => self.first.script([Reply::error(503)]),
-            First::Says429BeforeTheBody => self.first.script([Reply::error(429).before_body()]),
-            First::Resets => self.first.script([Reply::reset(), Reply::reset()]),
-        }
+        self.first.otherwise(match first {
+            First::Answers | First::Refuses => Reply::ok(),
+            First::Says503 => Reply::error(503),
+            First::Says429BeforeTheBody => Reply::error(429).before_body(),
+            First::Resets => Reply::reset(),
+        });
         let answer = send(self.gateway.addr, client, &Request::post(CHAT, &body)).await;
         assert_eq!(answer.status, 200, "{case}: {}", answer.text());
         assert!(answer.faults.is_empty(), "{case}: {:?}", answer.faults);

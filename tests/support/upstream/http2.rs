@@ -1,7 +1,7 @@
 //! One HTTP/2 connection of an upstream.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -14,6 +14,8 @@ use super::{Received, Shared, Step};
 use crate::support::wire::{Framing, Head};
 
 const WINDOW_BYTES: u32 = 1 << 20;
+/// What was said is on its way after so long.
+const FLUSH: Duration = Duration::from_millis(50);
 
 struct Exchange {
     index: usize,
@@ -55,7 +57,7 @@ pub async fn serve(io: Prefixed, id: usize, shared: Arc<Shared>) {
 
 /// Gives what was said time to leave, then drops the connection without a word.
 async fn flush(connection: &mut h2::server::Connection<Prefixed, Bytes>) {
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(50), connection.accept()).await;
+    let _ = tokio::time::timeout(FLUSH, connection.accept()).await;
 }
 
 fn received(request: &Request<RecvStream>, id: usize) -> Received {
@@ -102,10 +104,13 @@ impl Exchange {
             Step::Wait(gate) => self.wait(gate.passed()).await,
             Step::Hang => self.wait(std::future::pending()).await,
             Step::Close => {
+                // Leaving this task would reset the stream and drop what was said; the connection's end ends it.
                 self.close.notify_one();
-                Next::Stop
+                std::future::pending().await
             }
             Step::Reset => {
+                // A reset drops what was not sent yet.
+                tokio::time::sleep(FLUSH).await;
                 self.respond.send_reset(Reason::INTERNAL_ERROR);
                 Next::Stop
             }
