@@ -159,7 +159,8 @@ fn lanes_of(target: &Target, slot: usize, request: &Request<'_>) -> Result<Vec<A
     let mut free = Vec::with_capacity(origins.max(keys));
     let mut soonest: Option<(Duration, Reason)> = None;
     for step in 0..origins.max(keys) {
-        let (origin, key) = ((turn + step) % origins, (turn + step) % keys);
+        // Two turns in one number, so that every key is used at every origin.
+        let (origin, key) = ((turn + step) % origins, (turn / origins + step) % keys);
         let lane = LaneId::new(provider, origin, key, upstream_model);
         match (request.kept_out)(lane) {
             None => free.push(Attempt { slot, origin, key, lane }),
