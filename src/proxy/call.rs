@@ -61,6 +61,10 @@ pub struct Routed {
     pub opening: Option<Opened>,
     /// What the client is told if no attempt is left.
     pub failure: Option<ApiError>,
+    /// How many addresses the origin of the attempt under way has.
+    pub addresses: usize,
+    /// How many of them could not be connected to, in the attempt of this position.
+    unreachable: (usize, usize),
     next: usize,
     attempts: u32,
     repeated: bool,
@@ -196,6 +200,8 @@ impl Routed {
             answer: Answer::Awaited,
             opening: None,
             failure: None,
+            addresses: 1,
+            unreachable: (0, 0),
             next: 0,
             attempts: 0,
             repeated: false,
@@ -225,6 +231,26 @@ impl Routed {
             self.next -= 1;
         }
         first
+    }
+
+    /// Has the current attempt made to another address of its origin; false when there is none, or no time.
+    /// Nothing was sent yet, so this is no retry of the request. Two addresses are the usual case: IPv4 and IPv6.
+    pub fn readdress(&mut self) -> bool {
+        const ADDRESSES_MAX: usize = 4;
+        let tried = self.addresses_tried() + 1;
+        let another = tried < self.addresses.min(ADDRESSES_MAX) && self.expired().is_none();
+        if another {
+            self.next -= 1;
+            self.attempts -= 1;
+            self.unreachable = (self.next, tried);
+        }
+        another
+    }
+
+    /// How many addresses of its origin the attempt under way has tried in vain.
+    pub fn addresses_tried(&self) -> usize {
+        let (position, tried) = self.unreachable;
+        if position + 1 == self.next { tried } else { 0 }
     }
 
     /// The attempt under way.

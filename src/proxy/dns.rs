@@ -50,19 +50,19 @@ impl Dns {
         Self { resolver: resolver.ok(), ttl_max, answers: RwLock::default() }
     }
 
-    /// An address of `origin`; `turn` chooses among several.
+    /// An address of `origin`, and how many it has; `turn` chooses among them.
     ///
     /// # Errors
     /// [`DnsError`] when the name has none. An answer that ran out is still used while the name servers
     /// cannot be reached.
-    pub async fn address(&self, origin: &Origin, turn: usize) -> Result<SocketAddr, DnsError> {
+    pub async fn address(&self, origin: &Origin, turn: usize) -> Result<(SocketAddr, usize), DnsError> {
         if let Ok(address) = origin.host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, origin.port));
+            return Ok((SocketAddr::new(address, origin.port), 1));
         }
         let answer = self.answer(&origin.host).await?;
         let address = answer.addresses.get(turn % answer.addresses.len().max(1));
         let address = address.ok_or_else(|| DnsError { host: origin.host.clone(), reason: "empty answer".into() })?;
-        Ok(SocketAddr::new(*address, origin.port))
+        Ok((SocketAddr::new(*address, origin.port), answer.addresses.len()))
     }
 
     async fn answer(&self, host: &str) -> Result<Arc<Answer>, DnsError> {
@@ -123,8 +123,8 @@ mod tests {
     #[tokio::test]
     async fn literals_need_no_resolver() {
         let dns = Dns::new(Duration::from_secs(60));
-        assert_eq!(dns.address(&origin("127.0.0.1"), 7).await.unwrap().to_string(), "127.0.0.1:80");
-        assert_eq!(dns.address(&origin("::1"), 7).await.unwrap().to_string(), "[::1]:80");
+        assert_eq!(dns.address(&origin("127.0.0.1"), 7).await.unwrap().0.to_string(), "127.0.0.1:80");
+        assert_eq!(dns.address(&origin("::1"), 7).await.unwrap().0.to_string(), "[::1]:80");
     }
 
     #[tokio::test]
@@ -135,7 +135,7 @@ mod tests {
         dns.answers.write().insert("svc.test".into(), Arc::new(Answer { addresses, until }));
         let mut seen = Vec::new();
         for turn in 0..3 {
-            seen.push(dns.address(&origin("svc.test"), turn).await.unwrap().ip().to_string());
+            seen.push(dns.address(&origin("svc.test"), turn).await.unwrap().0.ip().to_string());
         }
         assert_eq!(seen, ["10.0.0.1", "10.0.0.2", "10.0.0.1"]);
     }
@@ -143,6 +143,6 @@ mod tests {
     #[tokio::test]
     async fn localhost_resolves() {
         let dns = Dns::new(Duration::from_secs(60));
-        assert!(dns.address(&origin("localhost"), 0).await.unwrap().ip().is_loopback());
+        assert!(dns.address(&origin("localhost"), 0).await.unwrap().0.ip().is_loopback());
     }
 }

@@ -30,8 +30,9 @@ impl Gateway {
             let model = &routed.plan.model;
             let target = routed.plan.target(attempt.slot);
             let Some(origin) = target.provider.origins.get(attempt.origin) else { continue };
-            match self.dns.address(origin, attempt.origin).await {
-                Ok(address) => {
+            match self.dns.address(origin, attempt.origin + routed.addresses_tried()).await {
+                Ok((address, addresses)) => {
+                    routed.addresses = addresses;
                     if let (Some(body), Some(requested)) = (body, requested) {
                         body.begin_attempt(target.model.as_deref().unwrap_or(requested));
                     }
@@ -172,15 +173,24 @@ pub(super) fn may_retry(call: &Call, wanted: impl Fn(&RetryOn) -> bool) -> bool 
 
 /// The attempt had no connection.
 pub(super) fn not_connected(call: &mut Call, mut error: Box<Error>) -> Box<Error> {
-    let retry = may_retry(call, |on| on.connect);
-    if let Some(routed) = call.routed.as_mut() {
+    let elsewhere = call.routed.as_mut().is_some_and(|routed| {
         log_failure(routed, &error);
+        unreachable(&error) && routed.readdress()
+    });
+    let retry = elsewhere || may_retry(call, |on| on.connect);
+    if let Some(routed) = call.routed.as_mut().filter(|_| !elsewhere) {
         routed.settle(Outcome::ConnectFailed);
         let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
         routed.failure = Some(if timed_out { ApiError::upstream_timeout() } else { ApiError::upstream_error() });
     }
     error.set_retry(retry);
     error
+}
+
+/// Whether the address was not reached, so that another one may be.
+fn unreachable(error: &Error) -> bool {
+    use ErrorType::{ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout};
+    matches!(error.etype(), ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout)
 }
 
 /// The attempt broke on an established connection.
