@@ -72,8 +72,8 @@ impl Peers {
         let mut options = PeerOptions::new();
         options.connection_timeout = Some(route.timeouts.connect);
         options.total_connection_timeout = Some(route.timeouts.connect);
-        // The watch of the body knows the finer limits; this one is the last resort.
-        options.read_timeout = Some(route.timeouts.first_byte.max(route.timeouts.idle));
+        // The watch of the body knows the finer limits; this one is the last resort, and must not come first.
+        options.read_timeout = Some(route.timeouts.first_byte.max(route.timeouts.idle) + Duration::from_secs(1));
         options.write_timeout = Some(WRITE_TIMEOUT);
         options.idle_timeout = Some(self.idle);
         options.max_h2_streams = H2_STREAMS_MAX;
