@@ -25,14 +25,14 @@ pub(super) fn compressed(head: &ResponseHeader) -> bool {
 }
 
 /// Passes a good answer on. From here on there is no other attempt.
-pub(super) fn pass_on(session: &Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
     let sse = media_type_is(&head.headers, b"text/event-stream");
     let replaceable = sse && may_retry(call, |on| on.server_error);
     let (Some(routed), Some(endpoint), Some(requested)) = (call.routed.as_mut(), call.endpoint, &call.requested) else {
         return Ok(());
     };
     let rewritten = routed.plan.model.echo_model == EchoModel::Requested && (sse || json(&head.headers));
-    let upgraded = session.is_upgrade_req();
+    let upgraded = head.status == 101;
     routed.answer = match (rewritten && !upgraded, sse) {
         (true, true) => Answer::Echoing(Box::new(Echo::sse(requested)), Some(Tail::default())),
         (true, false) => Answer::Echoing(Box::new(Echo::json(requested)), None),

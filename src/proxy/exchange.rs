@@ -59,20 +59,25 @@ impl Gateway {
     }
 
     /// Decides from the answer's head whether it is passed on, given in another shape, or not given at all.
-    pub(super) fn judge(&self, session: &Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+    pub(super) fn judge(&self, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
         let status = head.status.as_u16();
         if head.status.is_informational() && status != 101 {
             return Ok(());
         }
         let Some(routed) = call.routed.as_mut() else { return Ok(()) };
         routed.watch.heard();
-        let judgement = outcome::judge(status);
+        let websocket = call.body.is_none();
+        let judgement = match outcome::judge(status) {
+            // 101 is the answer to an upgrade, the only one, and to nothing else.
+            Judgement::Success if websocket != (status == 101) => Judgement::ProviderFault,
+            judgement => judgement,
+        };
         let lane = routed.current().map(|attempt| attempt.lane);
         match judgement {
             Judgement::Success if compressed(head) => Err(turn_down(call, judgement, ApiError::upstream_error())),
             Judgement::Success => {
                 lane.inspect(|lane| self.lanes.let_in(*lane));
-                pass_on(session, head, call)
+                pass_on(head, call)
             }
             Judgement::Refusal => refuse(head, call),
             Judgement::RateLimited

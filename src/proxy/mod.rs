@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::compression::ResponseCompressionCtx;
@@ -121,7 +121,7 @@ impl Gateway {
         call: &mut Call,
         (snapshot, caller): (Arc<Snapshot>, Caller),
     ) -> Result<Admitted, ApiError> {
-        if !session.is_upgrade_req() {
+        if !session.is_upgrade_req() || !asks_for_websocket(&session.req_header().headers) {
             return Err(ApiError::upgrade_required());
         }
         let named = query_model(session.req_header().uri.query().unwrap_or_default())?;
@@ -151,9 +151,12 @@ impl Gateway {
         } else {
             ReadUntil::Model
         };
-        let captured =
-            Body::capture(&mut session.downstream_session, Wanted { inspector, bytes_max, until }, &self.limits)
-                .await?;
+        let captured = Body::capture(
+            &mut session.downstream_session,
+            Wanted { inspector, bytes_max, announced, until },
+            &self.limits,
+        )
+        .await?;
         let named = captured.inspected(|found| found.model().map(|model| model.name.clone()));
         call.body = Some(captured);
         let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;
@@ -199,6 +202,11 @@ impl Gateway {
         call.routed = Some(Routed::new(snapshot, plan, watch));
         Ok(())
     }
+}
+
+/// The engine takes any upgrade for one, `h2c` too.
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn missing_model() -> ApiError {
@@ -313,11 +321,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         upstream: &mut ResponseHeader,
         call: &mut Call,
     ) -> Result<()> {
-        self.judge(session, upstream, call)
+        self.judge(upstream, call)
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, _call: &mut Call) -> Result<()> {
