@@ -125,6 +125,7 @@ impl Gateway {
             return Err(ApiError::upgrade_required());
         }
         let named = query_model(session.req_header().uri.query().unwrap_or_default())?;
+        call.requested = Some(named.clone());
         let grant = admission::authorise(caller, &snapshot, &named)?;
         self.route(session, call, (snapshot, grant))?;
         Ok(Admitted::Proxy)
@@ -160,6 +161,7 @@ impl Gateway {
         let named = captured.inspected(|found| found.model().map(|model| model.name.clone()));
         call.body = Some(captured);
         let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;
+        call.requested = Some(named.clone());
         let grant = admission::authorise(caller, &snapshot, &named)?;
         self.route(session, call, (snapshot, grant))?;
         let routed = call.routed.as_mut().zip(call.body.as_mut());
