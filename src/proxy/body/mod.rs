@@ -60,6 +60,8 @@ pub struct Wanted {
     pub inspector: Inspector,
     /// More is 413.
     pub bytes_max: u64,
+    /// The client's Content-Length.
+    pub announced: Option<u64>,
     /// How far it is read before it is routed.
     pub until: ReadUntil,
 }
@@ -75,6 +77,8 @@ pub(super) struct State {
     limits: Arc<BodyLimits>,
     /// More is 413.
     bytes_max: u64,
+    /// The client's Content-Length.
+    announced: Option<u64>,
     stage: Stage,
     held: Held,
     /// Bytes read from the client.
@@ -131,7 +135,7 @@ impl Body {
             match take(session, &state).await {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(error) => return Err(state.lock().fault_of(&error)),
+                Err(_) => return Err(state.lock().fault_of()),
             }
             let state = state.lock();
             if state.ended || (until == ReadUntil::Model && state.inspector.model().is_some()) {
@@ -205,7 +209,12 @@ async fn take(session: &mut ServerSession, state: &Mutex<State>) -> pingora::Res
     if state.lock().pending.is_none() {
         let stall = state.lock().limits.stall;
         let chunk = match pingora_timeout::timeout(stall, session.read_request_body()).await {
-            Ok(chunk) => chunk?,
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(error)) => {
+                // Where the next request would begin is anyone's guess.
+                session.set_keepalive(None);
+                return Err(state.lock().broken(error));
+            }
             Err(_) => return Err(state.lock().fail(ApiError::body_timeout())),
         };
         let done = chunk.is_none() || session.is_body_done();
@@ -219,12 +228,17 @@ async fn take(session: &mut ServerSession, state: &Mutex<State>) -> pingora::Res
     state.lock().kept(written)
 }
 
+fn malformed() -> ApiError {
+    ApiError::bad_request("The request body is malformed or was cut short.")
+}
+
 impl State {
     fn new(wanted: Wanted, limits: Arc<BodyLimits>) -> Self {
         Self {
             held: Held::new(&limits.held),
             inspector: wanted.inspector,
             bytes_max: wanted.bytes_max.min(limits.bytes_max),
+            announced: wanted.announced,
             limits,
             stage: Stage::Capture,
             taken: 0,
@@ -245,12 +259,19 @@ impl State {
         Error::new(ErrorType::Custom("request body refused"))
     }
 
+    /// What a read that failed means: a client that reset its connection, or the engine its stream, reads no
+    /// answer; one that broke the framing or closed its half inside the body does.
+    fn broken(&mut self, error: Box<Error>) -> Box<Error> {
+        match error.etype() {
+            ErrorType::ReadError | ErrorType::H2Error => error,
+            ErrorType::ReadTimedout => self.fail(ApiError::body_timeout()),
+            _ => self.fail(malformed()),
+        }
+    }
+
     /// The answer to an error of [`take`].
-    fn fault_of(&self, error: &Error) -> ApiError {
-        self.fault.clone().unwrap_or_else(|| match error.etype() {
-            ErrorType::ReadTimedout => ApiError::body_timeout(),
-            _ => ApiError::bad_request("The request body is malformed or was cut short."),
-        })
+    fn fault_of(&self) -> ApiError {
+        self.fault.clone().unwrap_or_else(malformed)
     }
 
     /// Scans what was read from the client and makes it pending.
@@ -264,7 +285,9 @@ impl State {
             let spill = self.keep(&chunk)?;
             self.pending = Some((chunk, spill));
         }
-        if done {
+        // Over HTTP/2 the end comes after the last byte, and a provider that was told the length holds a
+        // complete request before the end is known.
+        if done || self.announced == Some(self.taken) {
             self.inspector.finish().map_err(|fault| self.fail(fault.into()))?;
             self.ended = true;
         }
