@@ -6,8 +6,9 @@ use crate::support::upstream::{Reply, Upstream, sse_event};
 use crate::support::wire::Framing;
 use crate::world::{CHAT, MESSAGES, World, chat, chat_stream};
 
-const ODD_BODY: &str = "{ \"messages\" :[ {\"content\":\"\\u00e9\\/\\ud83d\\ude00 \u{0986}\",\"role\":\"user\"}],\r\n\t\"n\":1.10,\
-    \"big\": 9007199254740993 , \"exp\":-0.0E+5,\"model\"\t:\r\n\"m\" ,\"unknown_field\":{\"model\":\"m\"},\"dup\":1,\"dup\":2 }";
+const ODD_BODY: &str = "{ \"messages\" :[ {\"content\":\"\\u00e9\\/\\ud83d\\ude00 \u{0986}\",\"role\":\
+    \"user\"}],\r\n\t\"n\":1.10,\"big\": 9007199254740993 , \"exp\":-0.0E+5,\"model\"\t:\r\n\"m\" ,\
+    \"unknown_field\":{\"model\":\"m\"},\"dup\":1,\"dup\":2 }";
 
 #[tokio::test]
 async fn the_model_is_spliced_and_every_other_byte_stays() {
@@ -209,11 +210,16 @@ async fn a_request_has_one_id_on_both_sides() {
     assert_eq!(refused.json()["request_id"].as_str(), refused.header("request-id"));
 }
 
+const ECHOES: &str = "  asked: { to: up/upstream-name }
+  kept: { to: up/upstream-name, echo_model: upstream }
+  claude: claude/upstream-name
+";
+
 #[tokio::test]
 async fn the_answer_names_the_model_that_was_asked_for() {
-    let models = "  asked: { to: up/upstream-name }\n  kept: { to: up/upstream-name, echo_model: upstream }\n  claude: claude/upstream-name\n";
-    let world = World::with_models(models).await;
-    let body = r#"{ "id":"1", "nested":{"model":"upstream-name"}, "n":1.10, "model" : "upstream\u002dname", "text":"\"model\":\"x\"" }"#;
+    let world = World::with_models(ECHOES).await;
+    let body =
+        r#"{ "nested":{"model":"upstream-name"}, "n":1.10, "model" : "upstream\u002dname", "x":"\"model\":\"x\"" }"#;
     let spliced = body.replace(r"upstream\u002dname", "asked");
     for framing in [Framing::Length(body.len() as u64), Framing::Chunked] {
         let mut reply = Reply::json(200, body);
@@ -228,11 +234,11 @@ async fn the_answer_names_the_model_that_was_asked_for() {
 
 #[tokio::test]
 async fn a_stream_names_the_model_that_was_asked_for() {
-    let models = "  asked: { to: up/upstream-name }\n  kept: { to: up/upstream-name, echo_model: upstream }\n  claude: claude/upstream-name\n";
-    let world = World::with_models(models).await;
+    let world = World::with_models(ECHOES).await;
     let events: Vec<String> = ["a", "b"]
         .iter()
-        .map(|text| sse_event(&format!(r#"{{"id":"1","model":"upstream-name","choices":[{{"delta":{{"content":"{text} \"model\":\"no\""}}}}]}}"#)))
+        .map(|text| format!(r#"{{"id":"1","model":"upstream-name","choices":[{{"text":"{text} \"model\":\"no\""}}]}}"#))
+        .map(|data| sse_event(&data))
         .chain([": comment\n\n".to_owned(), sse_event("[DONE]")])
         .collect();
     let whole = events.concat();
@@ -245,7 +251,8 @@ async fn a_stream_names_the_model_that_was_asked_for() {
     }
     let start = |model: &str| {
         format!(
-            "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"id\":\"1\",\"model\":\"{model}\",\"usage\":{{}}}}}}\n\n"
+            "event: message_start\ndata: {{\"type\":\"message_start\",\
+             \"message\":{{\"id\":\"1\",\"model\":\"{model}\",\"usage\":{{}}}}}}\n\n"
         )
     };
     world.upstream.script([Reply::sse([

@@ -137,7 +137,8 @@ impl Leaky {
         let (upstream, refusing) = (Upstream::start().await, Refusing::new());
         let timeouts = "timeouts: { first_byte: 300ms }";
         let text = routes(&format!(
-            "providers:\n{}{}{}models:\n  m: {{ to: up/x, {timeouts} }}\n  claude-m: {{ to: claude/x, {timeouts} }}\n  refused: dead/x\n",
+            "providers:\n{}{}{}models:\n  m: {{ to: up/x, {timeouts} }}\n  claude-m: {{ to: claude/x, {timeouts} }}\n  \
+             refused: dead/x\n",
             provider("up", "openai", upstream.port()),
             provider("claude", "anthropic", upstream.port()),
             provider("dead", "openai", refusing.addr.port()),

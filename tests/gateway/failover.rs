@@ -87,7 +87,8 @@ async fn the_next_target_answers_when_the_first_cannot_be_reached() {
     let (resetting, second) = (Upstream::start().await, Upstream::start().await);
     resetting.on_accept([Accept::Reset; 20]);
     let text = format!(
-        "providers:\n{}{}{}{}models:\n  refused: {{ to: a/x, else: d/y }}\n  silent: {{ to: b/x, else: d/y, {TIMEOUTS} }}\n  reset: {{ to: c/x, else: d/y }}\n",
+        "providers:\n{}{}{}{}models:\n  refused: {{ to: a/x, else: d/y }}\n  \
+         silent: {{ to: b/x, else: d/y, {TIMEOUTS} }}\n  reset: {{ to: c/x, else: d/y }}\n",
         provider("a", "openai", refusing.addr.port()),
         provider("b", "openai", blackhole.addr.port()),
         provider("c", "openai", resetting.port()),
@@ -187,7 +188,8 @@ async fn every_time_limit_holds() {
 async fn the_limit_on_the_whole_covers_all_attempts() {
     let (first, second) = (Upstream::start().await, Upstream::start().await);
     let text = format!(
-        "providers:\n{}{}models:\n  m: {{ to: first/x, else: second/y, timeouts: {{ first_byte: 10s, total: 700ms }} }}\n",
+        "providers:\n{}{}models:\n  \
+         m: {{ to: first/x, else: second/y, timeouts: {{ first_byte: 10s, total: 700ms }} }}\n",
         provider("first", "openai", first.port()),
         provider("second", "openai", second.port()),
     );
@@ -252,7 +254,7 @@ fn refusals() -> Vec<(Reply, &'static str)> {
         (
             Reply::json(
                 400,
-                r#"{"error":{"message":"bad temperature","type":"invalid_request_error","param":"temperature","code":null}}"#,
+                r#"{"error":{"message":"bad temperature","type":"invalid_request_error","param":"t","code":null}}"#,
             ),
             "bad temperature",
         ),

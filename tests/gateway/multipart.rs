@@ -7,7 +7,8 @@ const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
 const EDITS: &str = "/v1/images/edits";
 
 const MODEL: &str = "Content-Disposition: form-data; name=\"model\"\r\n\r\nm";
-const FILE_HEAD: &str = "Content-Disposition: form-data; name=\"file\"; filename=\"gr\u{fc}\u{df}e \u{0986}.mp3\"\r\nContent-Type: audio/mpeg\r\n\r\n";
+const FILE_HEAD: &str = "Content-Disposition: form-data; name=\"file\"; \
+    filename=\"gr\u{fc}\u{df}e \u{0986}.mp3\"\r\nContent-Type: audio/mpeg\r\n\r\n";
 
 /// A part that is a file of 200 KB with bytes that look like boundaries.
 fn file() -> Vec<u8> {

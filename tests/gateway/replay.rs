@@ -30,6 +30,15 @@ enum Client {
     H2c,
 }
 
+/// One cell of the matrix.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    bytes: usize,
+    client: Client,
+    model: ModelPlace,
+    first: First,
+}
+
 struct Matrix {
     first: Upstream,
     second: Upstream,
@@ -41,7 +50,8 @@ impl Matrix {
     async fn start() -> Self {
         let (first, second, refusing) = (Upstream::start().await, Upstream::start().await, Refusing::new());
         let text = format!(
-            "providers:\n{}{}{}models:\n  m: {{ to: first/one, else: second/two }}\n  refused: {{ to: refusing/one, else: second/two }}\n",
+            "providers:\n{}{}{}models:\n  m: {{ to: first/one, else: second/two }}\n  \
+             refused: {{ to: refusing/one, else: second/two }}\n",
             provider("first", "openai", first.port()),
             provider("second", "openai", second.port()),
             provider("refusing", "openai", refusing.addr.port()),
@@ -49,24 +59,24 @@ impl Matrix {
         Self { gateway: Gateway::start(&routes(&text)).await, first, second, _refusing: refusing }
     }
 
-    async fn case(&self, size: usize, client: Client, place: ModelPlace, first: First) {
-        let case = format!("{size} bytes, {client:?}, model {place:?}, first {first:?}");
+    async fn run(&self, case: Case) {
+        let first = case.first;
         let model = if first == First::Refuses { "refused" } else { "m" };
-        let body = sized_body(size, model, place);
+        let body = sized_body(case.bytes, model, case.model);
         self.first.otherwise(match first {
             First::Answers | First::Refuses => Reply::ok(),
             First::Says503 => Reply::error(503),
             First::Says429BeforeTheBody => Reply::error(429).before_body(),
             First::Resets => Reply::reset(),
         });
-        let answer = send(self.gateway.addr, client, &Request::post(CHAT, &body)).await;
-        assert_eq!(answer.status, 200, "{case}: {}", answer.text());
-        assert!(answer.faults.is_empty(), "{case}: {:?}", answer.faults);
+        let answer = send(self.gateway.addr, case.client, &Request::post(CHAT, &body)).await;
+        assert_eq!(answer.status, 200, "{case:?}: {}", answer.text());
+        assert!(answer.faults.is_empty(), "{case:?}: {:?}", answer.faults);
         let (upstream, name) = if first == First::Answers { (&self.first, "one") } else { (&self.second, "two") };
         let received = upstream.last();
-        assert!(received.complete && received.faults.is_empty(), "{case}: {:?}", received.faults);
+        assert!(received.complete && received.faults.is_empty(), "{case:?}: {:?}", received.faults);
         let expected = body.replacen(&format!("\"model\":\"{model}\""), &format!("\"model\":\"{name}\""), 1);
-        check(&received, &expected, &case);
+        check(&received, &expected, &format!("{case:?}"));
         self.forget();
     }
 
@@ -96,10 +106,10 @@ async fn send(addr: SocketAddr, client: Client, request: &Request) -> Response {
 
 async fn run(client: Client) {
     let matrix = Matrix::start().await;
-    for size in SIZES {
-        for place in [ModelPlace::First, ModelPlace::Last] {
+    for bytes in SIZES {
+        for model in [ModelPlace::First, ModelPlace::Last] {
             for first in FIRSTS {
-                matrix.case(size, client, place, first).await;
+                matrix.run(Case { bytes, client, model, first }).await;
             }
         }
     }

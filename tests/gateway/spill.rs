@@ -9,7 +9,12 @@ use crate::support::{eventually, within};
 use crate::world::{CHAT, ModelPlace, World, chat, sized_body};
 
 const MEMORY: &str = "limits: { body_memory_bytes_max: 65536 }\n";
-const TINY: &str = "limits: { body_memory_bytes_max: 1MiB, buffered_bytes_max: 512KiB, spilled_bytes_max: 512KiB, replay_bytes_max: 4MiB }\n";
+const TINY: &str = "limits:
+  body_memory_bytes_max: 1MiB
+  buffered_bytes_max: 512KiB
+  spilled_bytes_max: 512KiB
+  replay_bytes_max: 4MiB
+";
 
 fn files_in(dir: &Path) -> usize {
     std::fs::read_dir(dir).unwrap().count()

@@ -30,8 +30,10 @@ async fn world_over(version: &str) -> World {
     let url = format!("http://127.0.0.1:{}/v1", upstream.port());
     let key = format!("key: \"plain:{PROVIDER_KEY}\", http: \"{version}\"");
     let text = format!(
-        "providers:\n  up: {{ dialect: openai, url: \"{url}\", {key} }}\n  claude: {{ dialect: anthropic, url: \"{url}\", {key} }}\n\
-         models:\n  m: {{ to: up/upstream-name, timeouts: {{ idle: 1s }} }}\n  claude-m: {{ to: claude/x, timeouts: {{ idle: 1s }} }}\n"
+        "providers:\n  up: {{ dialect: openai, url: \"{url}\", {key} }}\n  \
+         claude: {{ dialect: anthropic, url: \"{url}\", {key} }}\n\
+         models:\n  m: {{ to: up/upstream-name, timeouts: {{ idle: 1s }} }}\n  \
+         claude-m: {{ to: claude/x, timeouts: {{ idle: 1s }} }}\n"
     );
     World { gateway: Gateway::start(&routes(&text)).await, upstream }
 }

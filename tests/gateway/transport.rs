@@ -13,7 +13,8 @@ use crate::world::{CHAT, ModelPlace, World, chat, sized_body};
 /// Routes with one provider at this URL and these further settings.
 fn routes_to(url: &str, settings: &str) -> String {
     routes(&format!(
-        "providers:\n  up: {{ dialect: openai, url: \"{url}\", key: \"plain:{PROVIDER_KEY}\"{settings} }}\nmodels:\n  m: up/x\n"
+        "providers:\n  up: {{ dialect: openai, url: \"{url}\", key: \"plain:{PROVIDER_KEY}\"{settings} }}\n\
+         models:\n  m: up/x\n"
     ))
 }
 
