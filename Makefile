@@ -50,5 +50,6 @@ bench: setup ## Measure the whole hop against bare Pingora and nginx; prints a t
 	@scripts/setup.sh bench
 	scripts/bench.sh
 
-fuzz: setup ## Fuzz whatever parses, FUZZ_SECONDS each (default 60); wants cargo-fuzz and a nightly compiler
+fuzz: setup ## Fuzz whatever parses, FUZZ_SECONDS each (default 60)
+	@scripts/setup.sh fuzz
 	scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -5,6 +5,7 @@
 #   scripts/setup.sh build    Rust and a C compiler are expected; cmake is installed
 #   scripts/setup.sh sdk      Python is expected; venv support is installed
 #   scripts/setup.sh bench    nginx is installed
+#   scripts/setup.sh fuzz     a C++ compiler, which libFuzzer is built with, is installed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -56,9 +57,13 @@ bench() {
   have nginx || [ -x /usr/sbin/nginx ] || apt nginx-light || apt nginx || die "no nginx, which the bench compares with"
 }
 
+fuzz() {
+  have c++ || apt g++ || die "no C++ compiler: install g++"
+}
+
 for part in "${@:-build}"; do
   case "$part" in
-    build | sdk | bench) "$part" ;;
-    *) die "unknown part '$part': build, sdk or bench" ;;
+    build | sdk | bench | fuzz) "$part" ;;
+    *) die "unknown part '$part': build, sdk, bench or fuzz" ;;
   esac
 done
