@@ -14,6 +14,7 @@ mod support;
 
 mod adaptation;
 mod admission;
+mod answers;
 mod authorisation;
 mod errors;
 mod failover;

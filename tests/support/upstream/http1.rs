@@ -120,6 +120,11 @@ impl Connection {
                 self.io.reset_on_close();
                 Next::Stop
             }
+            Step::EchoBody => {
+                let (head, body) = self.shared.echo(exchange.index);
+                let head = head_bytes(200, &head, Framing::Length(body.len() as u64));
+                self.write(&[&head[..], &body].concat(), exchange).await
+            }
             Step::EchoBytes => self.echo(exchange).await,
         }
     }

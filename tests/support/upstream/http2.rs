@@ -96,10 +96,7 @@ impl Exchange {
             Step::ReadSome(bytes) => self.read_body(bytes).await,
             Step::Head(status, headers, _) => self.send_head(status, &headers),
             Step::Data(data) => self.send_data(data).await,
-            Step::End => match self.sending.as_mut().map(|sending| sending.send_data(Bytes::new(), true)) {
-                Some(Ok(())) => Next::Go,
-                Some(Err(_)) | None => self.abandoned(),
-            },
+            Step::End => self.end(),
             Step::Pause(time) => self.wait(tokio::time::sleep(time)).await,
             Step::Wait(gate) => self.wait(gate.passed()).await,
             Step::Hang => self.wait(std::future::pending()).await,
@@ -113,6 +110,13 @@ impl Exchange {
                 tokio::time::sleep(FLUSH).await;
                 self.respond.send_reset(Reason::INTERNAL_ERROR);
                 Next::Stop
+            }
+            Step::EchoBody => {
+                let (head, body) = self.shared.echo(self.index);
+                if self.send_head(200, &head) == Next::Stop || self.send_data(body.into()).await == Next::Stop {
+                    return Next::Stop;
+                }
+                self.end()
             }
             Step::Raw(_) | Step::EchoBytes => panic!("{step:?} is not for HTTP/2"),
         }
@@ -163,6 +167,13 @@ impl Exchange {
             }
         }
         Next::Go
+    }
+
+    fn end(&mut self) -> Next {
+        match self.sending.as_mut().map(|sending| sending.send_data(Bytes::new(), true)) {
+            Some(Ok(())) => Next::Go,
+            Some(Err(_)) | None => self.abandoned(),
+        }
     }
 
     /// Waits for `event`; a reset by the other side ends the wait and the stream.

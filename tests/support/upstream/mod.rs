@@ -99,6 +99,13 @@ impl Shared {
         change(&mut lock(&self.received)[index]);
     }
 
+    /// What sends a request's body back.
+    fn echo(&self, index: usize) -> (Vec<(String, String)>, Vec<u8>) {
+        let received = &lock(&self.received)[index];
+        let media_type = received.header("content-type").unwrap_or("application/octet-stream").to_owned();
+        (vec![("content-type".into(), media_type)], received.body.clone())
+    }
+
     fn next_reply(&self) -> Reply {
         let mut script = lock(&self.script);
         script.queue.pop_front().or_else(|| script.otherwise.clone()).unwrap_or_else(Reply::ok)

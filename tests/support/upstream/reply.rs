@@ -33,6 +33,8 @@ pub enum Step {
     Close,
     /// Resets the connection (HTTP/1.1) or the stream (HTTP/2); what follows is not done.
     Reset,
+    /// Answers 200 with the request's own body and media type.
+    EchoBody,
     /// Sends back every byte that comes, until the other side closes (HTTP/1.1 only).
     EchoBytes,
 }
@@ -107,6 +109,11 @@ impl Reply {
     pub fn sse_head() -> Self {
         let headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
         Self::steps([Step::ReadBody, Step::Head(200, headers, Framing::Chunked)])
+    }
+
+    /// Reads the body, then 200 with the same body.
+    pub fn echo() -> Self {
+        Self::steps([Step::ReadBody, Step::EchoBody])
     }
 
     /// Reads the body, then never says anything.
