@@ -26,6 +26,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::compression::ResponseCompressionCtx;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -291,6 +292,10 @@ impl ProxyHttp for Gateway {
         client.set_ignore_info_resp(true);
         // An early answer does not end the connection: what the client still sends is read and dropped.
         client.set_close_on_response_before_downstream_finish(false);
+        if let ServerSession::H1(client) = client.as_mut() {
+            // Without it, what follows a request ends the request under way, or is lost. RFC 9112 section 9.3.2.
+            client.set_pipelining_enabled(true);
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use http::{HeaderValue, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -67,10 +67,9 @@ async fn send(session: &mut Session, call: &mut Call, (head, body): (pingora::Re
     };
     let unread = !session.is_body_done();
     let waits = expects_continue(session);
-    if unread && (waits || chunked(session)) {
+    if unread && waits {
         // The client waits for a word before it sends the body; without one, the connection's next bytes
-        // could be that body or another request. And the engine, draining chunks, reads into a request that
-        // follows them and then drops the connection.
+        // could be that body or another request.
         session.set_keepalive(None);
     }
     let length = body.len() as u64;
@@ -97,11 +96,6 @@ async fn linger(session: &mut Session) {
     if session.drain_request_body().await.is_err() {
         session.set_keepalive(None);
     }
-}
-
-/// Whether the request's body comes in chunks.
-fn chunked(session: &Session) -> bool {
-    session.req_header().headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Whether the client waits for `100 Continue` and has not had it. RFC 9110 section 10.1.1.

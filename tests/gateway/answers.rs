@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::support::client::{Request, exchange_h2c};
+use crate::support::client::{Request, Sending, exchange_h2c};
+use crate::support::eventually;
 use crate::support::gateway::{Gateway, PROVIDER_KEY, routes};
 use crate::support::upstream::{Gate, Reply, Step, Upstream, sse_event};
 use crate::support::wire::Framing;
@@ -183,18 +184,36 @@ async fn many_requests_at_once_get_their_own_answers() {
 }
 
 #[tokio::test]
-async fn requests_in_one_write_are_answered_in_order() {
+async fn requests_sent_ahead_are_answered_in_order() {
     let world = World::start().await;
     world.upstream.otherwise(Reply::echo());
-    let mut client = world.gateway.connect().await;
-    let bodies = ["m", "wild-1", "wild-2"].map(chat);
-    let wire: Vec<u8> = bodies.iter().flat_map(|body| Request::post(CHAT, body).wire()).collect();
-    client.send(&wire).await.unwrap();
-    for (body, sent) in bodies.iter().zip(["upstream-name", "wild-1", "wild-2"]) {
-        let answer = client.read().await.unwrap().expect(200);
-        let asked: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(answer.json()["model"], asked["model"], "{sent}");
+    let models = ["m", "wild-1", "free-m", "wild-2"];
+    let requests = models.map(|model| Request::post(CHAT, chat(model)));
+    let chunked = requests.clone().map(|request| request.sending(Sending::Chunked(9)));
+    for requests in [requests, chunked] {
+        let mut client = world.gateway.connect().await;
+        let wire: Vec<u8> = requests.iter().flat_map(Request::wire).collect();
+        client.send(&wire).await.unwrap();
+        client.send(b"\r\n").await.unwrap();
+        for model in models {
+            assert_eq!(client.read().await.unwrap().expect(200).json()["model"], model);
+        }
+        client.exchange(&requests[0]).await.expect(200);
     }
+}
+
+#[tokio::test]
+async fn a_request_sent_while_another_is_answered_waits_for_it() {
+    let world = World::start().await;
+    let gate = Gate::new();
+    world.upstream.script([Reply::steps([Step::ReadBody, Step::Wait(gate.clone()), Step::EchoBody])]);
+    let mut client = world.gateway.connect().await;
+    client.send(&Request::post(CHAT, chat("wild-1")).wire()).await.unwrap();
+    eventually("the request at the upstream", || world.upstream.count() == 1 && world.upstream.last().complete).await;
+    client.send(&Request::get("/v1/models/wild-2").wire()).await.unwrap();
+    gate.open(1);
+    assert_eq!(client.read().await.unwrap().expect(200).json()["model"], "wild-1");
+    assert_eq!(client.read().await.unwrap().expect(200).json()["id"], "wild-2");
 }
 
 #[tokio::test]
