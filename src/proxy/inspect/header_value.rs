@@ -36,6 +36,11 @@ impl Parameterised {
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(seen, _)| seen == name).map(|(_, value)| value.as_str())
     }
+
+    /// Whether it has no parameters but these.
+    pub(super) fn has_only(&self, names: &[&str]) -> bool {
+        self.params.iter().all(|(name, _)| names.contains(&name.as_str()))
+    }
 }
 
 /// A media type (RFC 9110, section 8.3.1).

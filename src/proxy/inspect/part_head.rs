@@ -85,9 +85,9 @@ fn form_data(disposition: &str) -> Result<(String, bool), MultipartFault> {
     let disposition = Parameterised::parse(disposition).ok_or(MultipartFault::Disposition)?;
     let name = disposition.param("name").ok_or(MultipartFault::Disposition)?;
     let files = [disposition.param("filename"), disposition.param("filename*")];
-    // Some readers decode these in a name, some do not; some look for `name=` inside quotes too.
+    // Some readers decode these in a name, some do not; some look for `name=` in other parameters too.
     let ambiguous = name.contains(['\\', '%'])
-        || disposition.param("name*").is_some()
+        || !disposition.has_only(&["name", "filename", "filename*"])
         || files.iter().flatten().any(|file| file.to_ascii_lowercase().contains("name="));
     if disposition.word != "form-data" || ambiguous {
         return Err(MultipartFault::Disposition);
@@ -140,6 +140,7 @@ mod tests {
             "form-data; name=\"a\"; NAME=model",
             "form-data; name*=utf-8''model",
             "form-data; name=\"a\"; name*=utf-8''model",
+            "form-data; name=\"a\"; nickname=\"model\"",
             "form-data; name=\"mod\\el\"",
             "form-data; name=\"a\\\"; name=\"model\"",
             "form-data; name=\"%6dodel\"",
