@@ -107,6 +107,20 @@ async fn a_provider_gets_its_own_credential_and_what_may_pass() {
 }
 
 #[tokio::test]
+async fn repeated_and_odd_headers_arrive_as_sent() {
+    let world = World::start().await;
+    let request = Request::post(MESSAGES, chat("claude-m"))
+        .header("anthropic-beta", "one-2025-01-01,two-2025-02-02")
+        .header("anthropic-beta", "three-2025-03-03")
+        .header("x-odd", "\u{e9}\u{2713} \"q\"; a=b");
+    world.gateway.send(&request).await.expect(200);
+    let received = world.upstream.only();
+    let betas = received.head.all("anthropic-beta").join(",");
+    assert_eq!(betas, "one-2025-01-01,two-2025-02-02,three-2025-03-03");
+    assert_eq!(received.header("x-odd"), Some("\u{e9}\u{2713} \"q\"; a=b"));
+}
+
+#[tokio::test]
 async fn the_query_passes_but_for_what_contradicts_the_route() {
     let world = World::start().await;
     let target = format!("{MESSAGES}?beta=true&x=%20y&model=other&api-version=1&base_url=http://x/");

@@ -184,6 +184,22 @@ async fn a_client_that_breaks_its_framing_gets_400() {
 }
 
 #[tokio::test]
+async fn a_body_cut_short_is_the_clients_fault() {
+    let world = World::start().await;
+    for sending in [Sending::Length, Sending::Chunked(1000)] {
+        for (bytes, place) in [(3000, ModelPlace::Last), (300_000, ModelPlace::First)] {
+            let wire = Request::post(CHAT, sized_body(bytes, "m", place)).sending(sending).wire();
+            let mut client = world.gateway.connect().await;
+            client.send(&wire[..wire.len() - 100]).await.unwrap();
+            client.close_sending().await;
+            let answer = client.read().await.unwrap().expect(400);
+            assert_eq!(answer.code(), "invalid_request", "{sending:?} {bytes}: {}", answer.text());
+        }
+    }
+    assert!(world.upstream.received().iter().all(|received| !received.complete));
+}
+
+#[tokio::test]
 async fn a_coded_body_is_not_read() {
     let world = World::start().await;
     for coding in ["gzip", "br", "deflate", "zstd", "identity, gzip"] {

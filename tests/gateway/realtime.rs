@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::client::Request;
-use crate::support::gateway::PROVIDER_KEY;
+use crate::support::gateway::{FREE_KEY, KEY, PROVIDER_KEY};
 use crate::support::upstream::{Reply, Step};
 use crate::support::within;
 use crate::world::World;
@@ -66,6 +66,21 @@ async fn frames_pass_both_ways_and_the_model_is_rewritten() {
 }
 
 #[tokio::test]
+async fn a_key_offered_as_a_protocol_stays_here() {
+    let world = World::start().await;
+    world.upstream.script([echo()]);
+    let request = upgrade("/v1/realtime?model=m")
+        .without("sec-websocket-protocol")
+        .header("sec-websocket-protocol", &format!("realtime, openai-insecure-api-key.{KEY}, openai-beta.realtime-v1"));
+    let mut client = world.gateway.connect().await;
+    client.send(&request.wire()).await.unwrap();
+    assert_eq!(client.read_head().await.unwrap().status, 101);
+    let received = world.upstream.only();
+    assert!(received.header("sec-websocket-protocol").unwrap().contains("realtime"));
+    assert!(!String::from_utf8_lossy(&received.head.raw).contains(KEY), "{:?}", received.head.fields);
+}
+
+#[tokio::test]
 async fn the_upstream_may_end_it() {
     let world = World::start().await;
     let head = format!(
@@ -90,7 +105,7 @@ async fn what_is_no_realtime_request_is_refused() {
         (upgrade("/v1/realtime"), 400),
         (upgrade("/v1/realtime?model=m&model=free-m"), 400),
         (upgrade("/v1/realtime?model=m").without("authorization"), 401),
-        (upgrade("/v1/realtime?model=m").without("authorization").bearer(crate::support::gateway::FREE_KEY), 403),
+        (upgrade("/v1/realtime?model=m").without("authorization").bearer(FREE_KEY), 403),
     ];
     for (request, status) in cases {
         let mut client = world.gateway.connect().await;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::support::client::Request;
-use crate::support::gateway::{Gateway, Setup, keys, routes};
+use crate::support::gateway::{Gateway, KEY, Setup, hash, keys, routes};
 use crate::support::upstream::{Gate, Reply, Step, Upstream};
 use crate::support::{PATIENCE, eventually};
 use crate::world::{CHAT, chat, provider};
@@ -177,6 +177,24 @@ async fn a_request_in_flight_ends_on_the_routes_it_began_with() {
     answer.expect(200);
     assert_eq!(old.last().text(), chat("old-fallback"), "the fallback of the old file");
     assert_eq!(new.received().iter().filter(|received| !received.text().contains("\"x\"")).count(), 0);
+}
+
+#[tokio::test]
+async fn a_key_taken_away_is_refused_on_open_connections_too() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&naming(upstream.port(), "model-0")).await;
+    let mut client = gateway.connect().await;
+    client.exchange(&Request::post(CHAT, chat("model-0"))).await.expect(200);
+    let without = naming(upstream.port(), "model-1").replace(&hash(KEY), &hash("sk-another"));
+    write_and_rename(&gateway.routes_path(), &without);
+    let start = Instant::now();
+    while client.exchange(&Request::get("/v1/models")).await.status == 200 {
+        assert!(start.elapsed() < PATIENCE, "still admitted");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    client.exchange(&Request::post(CHAT, chat("steady"))).await.expect(401);
+    let other = Request::post(CHAT, chat("steady")).without("authorization").bearer("sk-another");
+    client.exchange(&other).await.expect(200);
 }
 
 #[tokio::test]

@@ -172,6 +172,24 @@ async fn a_stream_that_is_cut_ends_in_an_error_event() {
 }
 
 #[tokio::test]
+async fn the_limit_on_the_whole_ends_a_stream_that_goes_on() {
+    let upstream = Upstream::start().await;
+    let line = crate::world::provider("up", "openai", upstream.port());
+    let text = format!("providers:\n{line}models:\n  m: {{ to: up/x, timeouts: {{ total: 1s }} }}\n");
+    let gateway = Gateway::start(&routes(&text)).await;
+    let mut reply = Reply::sse_head();
+    for _ in 0..100 {
+        reply = reply.then(Step::Data(delta("more").into())).then(Step::Pause(Duration::from_millis(100)));
+    }
+    upstream.script([reply]);
+    let start = Instant::now();
+    let text = gateway.post(CHAT, chat_stream("m")).await.text();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(text.contains("more") && text.contains("upstream_timeout") && !text.contains("[DONE]"), "{text}");
+    within(LEAVE_MAX, "the upstream is left", || upstream.last().abandoned.is_some()).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_is_cut_looks_cut() {
     let world = world_over("1").await;
     let head = Step::Head(

@@ -203,6 +203,21 @@ async fn many_requests_share_an_http2_connection() {
 }
 
 #[tokio::test]
+async fn a_provider_that_takes_few_streams_gets_more_connections() {
+    let upstream = Upstream::start().await;
+    upstream.streams_max(2);
+    let url = format!("http://127.0.0.1:{}/v1", upstream.port());
+    let gateway = Gateway::start(&routes_to(&url, ", http: \"2\"")).await;
+    for _ in 0..3 {
+        let requests = (0..12).map(|_| gateway.post(CHAT, chat("m")));
+        for answer in futures::future::join_all(requests).await {
+            answer.expect(200);
+        }
+    }
+    assert_eq!(upstream.count(), 36);
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_dies_costs_no_request() {
     let world = World::start().await;
     for last_words in [

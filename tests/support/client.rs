@@ -298,6 +298,11 @@ impl Client {
         matches!(timeout(limit, self.stream.read_buf(&mut self.buf)).await, Ok(Ok(0) | Err(_)))
     }
 
+    /// Says that nothing more will be sent, and goes on reading.
+    pub async fn close_sending(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Leaves with a reset, as a crashed client does.
     pub fn reset(self) {
         let _ = self.stream.set_zero_linger();

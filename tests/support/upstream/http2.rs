@@ -38,6 +38,9 @@ enum Next {
 pub async fn serve(io: Prefixed, id: usize, shared: Arc<Shared>) {
     let mut builder = h2::server::Builder::new();
     builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(4 * WINDOW_BYTES);
+    if let Some(streams) = shared.streams_max() {
+        builder.max_concurrent_streams(streams);
+    }
     let Ok(mut connection) = builder.handshake(io).await else { return };
     let close = Arc::new(Notify::new());
     let mut streams = tokio::task::JoinSet::new();

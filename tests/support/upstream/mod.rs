@@ -65,6 +65,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Script {
+    streams_max: Option<u32>,
     queue: VecDeque<Reply>,
     otherwise: Option<Reply>,
     on_accept: VecDeque<Accept>,
@@ -109,6 +110,10 @@ impl Shared {
     fn next_reply(&self) -> Reply {
         let mut script = lock(&self.script);
         script.queue.pop_front().or_else(|| script.otherwise.clone()).unwrap_or_else(Reply::ok)
+    }
+
+    fn streams_max(&self) -> Option<u32> {
+        lock(&self.script).streams_max
     }
 
     fn next_accept(&self) -> Accept {
@@ -169,6 +174,11 @@ impl Upstream {
     /// Treats the coming connections so, one each, then serves again.
     pub fn on_accept(&self, actions: impl IntoIterator<Item = Accept>) {
         lock(&self.shared.script).on_accept.extend(actions);
+    }
+
+    /// Lets so many requests at a time use one coming HTTP/2 connection.
+    pub fn streams_max(&self, streams: u32) {
+        lock(&self.shared.script).streams_max = Some(streams);
     }
 
     /// Everything that arrived so far, in order.
