@@ -63,6 +63,62 @@ async fn sigterm_without_requests_leaves_at_once_and_the_grace_period_is_an_end(
 }
 
 #[tokio::test]
+async fn many_streams_outlive_sigterm() {
+    let mut world = World::with_conf("grace: 60s\n").await;
+    let gate = Gate::new();
+    let mut reply = Reply::sse_head().then(Step::Data("data: 1\n\n".into())).then(Step::Wait(gate.clone()));
+    reply.steps.extend([Step::Data("data: [DONE]\n\n".into()), Step::End]);
+    world.upstream.otherwise(reply);
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        let mut client = world.gateway.connect().await;
+        client.send(&Request::post(CHAT, chat_stream("m")).wire()).await.unwrap();
+        streams.push(client);
+    }
+    let mut readings = Vec::new();
+    for client in &mut streams {
+        let mut reading = client.read_head().await.unwrap();
+        client.read_until(&mut reading, "data: 1").await;
+        readings.push(reading);
+    }
+    assert_eq!(world.gateway.metric("forge_open_streams", &[]).await, 100.0);
+    world.gateway.signal("TERM");
+    eventually("draining", || std::net::TcpStream::connect(world.gateway.addr).is_err()).await;
+    gate.open(100);
+    for (client, reading) in streams.iter_mut().zip(&mut readings) {
+        let (rest, end) = client.rest(reading).await;
+        assert_eq!((rest.as_slice(), end), (&b"data: [DONE]\n\n"[..], Ok(())));
+    }
+    let (status, _) = world.gateway.exited_within(Duration::from_secs(5)).await;
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_without_a_lost_request() {
+    let mut world = World::with_conf("grace: 20s\n").await;
+    let gate = Gate::new();
+    let mut reply = Reply::sse_head().then(Step::Data("data: 1\n\n".into())).then(Step::Wait(gate.clone()));
+    reply.steps.extend([Step::Data("data: [DONE]\n\n".into()), Step::End]);
+    world.upstream.script([reply]);
+    let mut client = world.gateway.connect().await;
+    client.send(&Request::post(CHAT, chat_stream("m")).wire()).await.unwrap();
+    let mut reading = client.read_head().await.unwrap();
+    client.read_until(&mut reading, "data: 1").await;
+
+    let mut old = world.gateway.upgrade().await;
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_secs(3) || world.gateway.probe("/readyz").await != Some(200) {
+        assert!(start.elapsed() < PATIENCE, "the successor is not ready:\n{}", world.gateway.output());
+        world.gateway.post(CHAT, chat("m")).await.expect(200);
+    }
+    gate.open(1);
+    let (rest, end) = client.rest(&mut reading).await;
+    assert_eq!((rest.as_slice(), end), (&b"data: [DONE]\n\n"[..], Ok(())), "the old process ends what it began");
+    eventually("the old process leaves", || old.try_wait().unwrap().is_some()).await;
+    world.gateway.post(CHAT, chat("m")).await.expect(200);
+}
+
+#[tokio::test]
 async fn unknown_names_make_no_series() {
     let world = World::start().await;
     world.gateway.post(CHAT, chat("m")).await.expect(200);

@@ -100,18 +100,19 @@ impl Gateway {
         );
         std::fs::write(dir.path().join("forge.yaml"), conf).unwrap();
         std::fs::write(dir.path().join("routes.yaml"), &setup.routes).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_forge"))
-            .args(["run", "--conf", &path("forge.yaml"), "--routes", &path("routes.yaml")])
-            .envs(setup.env.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the forge binary");
         let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), output.clone());
-        collect(child.stderr.take().unwrap(), output.clone());
+        let mut command = command(dir.path());
+        let child = launch(command.envs(setup.env.iter().cloned()), &output);
         Self { addr, admin, dir, child, output }
+    }
+
+    /// Starts a second process that takes the listeners over; returns the first, which drains.
+    pub async fn upgrade(&mut self) -> Child {
+        let successor = launch(command(self.dir.path()).arg("--upgrade"), &self.output);
+        let socket = self.dir.path().join("upgrade.sock");
+        eventually("the successor waits", || socket.exists()).await;
+        self.signal("QUIT");
+        std::mem::replace(&mut self.child, successor)
     }
 
     /// Waits for /readyz; false when the process ended instead.
@@ -249,6 +250,21 @@ pub fn sum_samples(page: &str, name: &str, labels: &[&str]) -> f64 {
         .filter(|line| labels.iter().all(|label| line.contains(label)))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
+}
+
+/// The binary on the files in `dir`.
+fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forge"));
+    command.arg("run").arg("--conf").arg(dir.join("forge.yaml")).arg("--routes").arg(dir.join("routes.yaml"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn launch(command: &mut Command, output: &Arc<Mutex<String>>) -> Child {
+    let mut child = command.spawn().expect("the forge binary");
+    collect(child.stdout.take().unwrap(), output.clone());
+    collect(child.stderr.take().unwrap(), output.clone());
+    child
 }
 
 fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
