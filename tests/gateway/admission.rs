@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::client::{Request, Sending, exchange_h2c};
+use crate::support::client::{Request, Sending};
+use crate::support::client_h2::exchange_h2c;
 use crate::support::gateway::{FREE_KEY, KEY, hash};
 use crate::world::{CHAT, MESSAGES, World, chat};
 

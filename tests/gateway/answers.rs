@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::support::client::{Request, Sending, exchange_h2c};
+use crate::support::client::{Request, Sending};
+use crate::support::client_h2::exchange_h2c;
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, PROVIDER_KEY, routes};
 use crate::support::upstream::{Gate, Reply, Step, Upstream, sse_event};

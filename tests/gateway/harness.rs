@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::client::{Client, Request, Sending, exchange_h2c};
+use crate::support::client::{Client, Request, Sending};
+use crate::support::client_h2::exchange_h2c;
 use crate::support::eventually;
 use crate::support::upstream::{Accept, Blackhole, Gate, Refusing, Reply, Step, Upstream, sse_event};
 use crate::support::wire::Framing;

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use crate::support::client::{Request, Response, Sending, exchange_h2c};
+use crate::support::client::{Request, Response, Sending};
+use crate::support::client_h2::exchange_h2c;
 use crate::support::gateway::{Gateway, routes};
 use crate::support::upstream::{Received, Refusing, Reply, Upstream};
 use crate::world::{CHAT, ModelPlace, provider, sized_body};

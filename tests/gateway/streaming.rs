@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::client::{H2Stream, Request};
+use crate::support::client::Request;
+use crate::support::client_h2::H2Stream;
 use crate::support::gateway::{Gateway, PROVIDER_KEY, routes};
 use crate::support::upstream::{Gate, Reply, Step, Upstream, sse_event};
 use crate::support::{eventually, within};

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::support::client::{Request, exchange_h2c};
+use crate::support::client::Request;
+use crate::support::client_h2::exchange_h2c;
 use crate::support::gateway::{Gateway, PROVIDER_KEY, routes};
 use crate::support::pki::{Authority, Clients};
 use crate::support::upstream::{Reply, Security, Upstream};

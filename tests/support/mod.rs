@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "a test binary uses what it needs")]
 
 pub mod client;
+pub mod client_h2;
 pub mod gateway;
 pub mod pki;
 pub mod upstream;
