@@ -9,7 +9,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Gateway;
 use super::answer::{compressed, end_stream, pass_on, refuse};
-use super::body::{Body, Expiry};
+use super::body::{Body, Expiry, Next};
 use super::call::{Call, Decision, Routed};
 use super::lanes::Reason;
 use super::respond;
@@ -34,7 +34,8 @@ impl Gateway {
                 Ok((address, addresses)) => {
                     routed.addresses = addresses;
                     if let (Some(body), Some(requested)) = (body, requested) {
-                        body.begin_attempt(target.model.as_deref().unwrap_or(requested));
+                        let next = if routed.has_next() { Next::Another } else { Next::Nothing };
+                        body.begin_attempt(target.model.as_deref().unwrap_or(requested), next);
                     }
                     let generation = routed.snapshot.generation;
                     let timeouts = model.timeouts;

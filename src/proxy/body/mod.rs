@@ -45,6 +45,19 @@ pub struct BodyLimits {
     pub held: HeldLimits,
 }
 
+/// What may follow an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// An attempt elsewhere.
+    Another,
+    /// At most the same once more, over a fresh connection.
+    Nothing,
+}
+
+/// What is kept of a body whose attempt is the last. A pooled connection that turns out dead does so within
+/// the first bytes, and memory that is not kept is used again while it is still in the processor's cache.
+const LAST_REPLAY_BYTES_MAX: u64 = 256 << 10;
+
 /// How far a body is read before it is routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadUntil {
@@ -79,6 +92,8 @@ pub(super) struct State {
     bytes_max: u64,
     /// The client's Content-Length.
     announced: Option<u64>,
+    /// Of this attempt; what is longer is not kept.
+    replay_bytes_max: u64,
     stage: Stage,
     held: Held,
     /// Bytes read from the client.
@@ -173,8 +188,12 @@ impl Body {
     }
 
     /// Starts an attempt from the body's first byte, naming the model `upstream_model`.
-    pub fn begin_attempt(&self, upstream_model: &str) {
+    pub fn begin_attempt(&self, upstream_model: &str, next: Next) {
         let mut state = self.state.lock();
+        state.replay_bytes_max = match next {
+            Next::Another => state.limits.replay_bytes_max,
+            Next::Nothing => state.limits.replay_bytes_max.min(LAST_REPLAY_BYTES_MAX),
+        };
         state.stage = Stage::Forward;
         state.splice = state.inspector.splice(upstream_model);
         (state.cursor, state.block) = (0, 0);
@@ -239,6 +258,7 @@ impl State {
             inspector: wanted.inspector,
             bytes_max: wanted.bytes_max.min(limits.bytes_max),
             announced: wanted.announced,
+            replay_bytes_max: limits.replay_bytes_max,
             limits,
             stage: Stage::Capture,
             taken: 0,
@@ -296,7 +316,7 @@ impl State {
 
     fn keep(&mut self, chunk: &Bytes) -> pingora::Result<Option<Spill>> {
         let capture = self.stage == Stage::Capture;
-        let fits = self.held.len() + chunk.len() as u64 <= self.limits.replay_bytes_max;
+        let fits = self.held.len() + chunk.len() as u64 <= self.replay_bytes_max;
         if !capture && (self.gate.is_open() || !fits) {
             self.forget();
             return Ok(None);
