@@ -42,7 +42,7 @@ pub struct JsonScanner {
 ///
 /// One byte without payload, so that it stays in a register: what belongs to a state is a field of the
 /// scanner, written only where a chunk may end in it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Object,
     NameOrEnd,
@@ -135,9 +135,9 @@ impl JsonScanner {
         if self.cut.len() > 0 {
             return Err(self.fault(0, JsonFault::NotUtf8));
         }
-        match self.state {
-            State::Nothing => Ok(()),
-            _ if self.scanned == 0 => Err(self.fault(0, JsonFault::Empty)),
+        match self.scanned {
+            _ if self.state == State::Nothing => Ok(()),
+            0 => Err(self.fault(0, JsonFault::Empty)),
             _ => Err(self.fault(0, JsonFault::Incomplete)),
         }
     }
@@ -199,13 +199,8 @@ impl JsonScanner {
         let Some(&byte) = bytes.get(at) else { return Ok((due, at)) };
         let object = self.nesting.in_object();
         let state = match (due, byte) {
-            (State::CommaOrEnd, b',') => {
-                if object {
-                    State::Name
-                } else {
-                    State::Value
-                }
-            }
+            (State::CommaOrEnd, b',') if object => State::Name,
+            (State::CommaOrEnd, b',') => State::Value,
             (State::Value | State::ValueOrEnd, b'0'..=b'9' | b'-') => return self.begin_number(bytes, at),
             (State::Colon, b':') => State::Value,
             (State::NameOrEnd | State::Name, b'"') => self.begin_name(at),
@@ -230,7 +225,9 @@ impl JsonScanner {
             State::ValueOrEnd => JsonFault::Expected("a value or ']'"),
             State::CommaOrEnd if self.nesting.in_object() => JsonFault::Expected("',' or '}'"),
             State::CommaOrEnd => JsonFault::Expected("',' or ']'"),
-            _ => JsonFault::Trailing,
+            State::Nothing | State::InText | State::InEscape | State::InHex | State::InNumber | State::InLiteral => {
+                JsonFault::Trailing
+            }
         }
     }
 
