@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::support::client::{Request, Sending};
-use crate::support::client_h2::exchange_h2c;
+use crate::support::client_h2::{H2Connection, exchange_h2c, try_exchange_h2c};
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, PROVIDER_KEY, routes};
 use crate::support::upstream::{Gate, Reply, Step, Upstream, sse_event};
@@ -182,6 +182,62 @@ async fn many_requests_at_once_get_their_own_answers() {
         futures::future::join_all(requests).await;
         assert_eq!(gateway.metric("forge_buffered_bytes", &[]).await, 0.0);
     }
+}
+
+#[tokio::test]
+async fn many_requests_share_one_http2_connection() {
+    let world = World::start().await;
+    world.upstream.otherwise(Reply::echo());
+    let connection = H2Connection::open(world.gateway.addr).await.unwrap();
+    let requests = (0..30_usize).map(|index| {
+        let place = if index % 2 == 0 { ModelPlace::First } else { ModelPlace::Last };
+        let body = sized_body(100 + index * 9_001, "m", place).replacen('{', &format!("{{\"index\":{index},"), 1);
+        let connection = &connection;
+        async move {
+            let answer = connection.exchange(&Request::post(CHAT, &body)).await.unwrap().expect(200);
+            assert!(answer.text() == body, "request {index} got another's answer");
+        }
+    });
+    futures::future::join_all(requests).await;
+}
+
+#[tokio::test]
+async fn a_length_that_is_not_true_is_refused_over_http2() {
+    let world = World::start().await;
+    let body = sized_body(100_000, "m", ModelPlace::First);
+    for told in ["99999", "100001", "10"] {
+        let request = Request::post(CHAT, &body).header("content-length", told);
+        if let Ok(answer) = try_exchange_h2c(world.gateway.addr, &request).await {
+            assert_eq!(answer.status, 400, "{told}: {}", answer.text());
+        }
+        assert!(world.upstream.received().iter().all(|received| !received.complete), "{told} for 100000");
+    }
+    exchange_h2c(world.gateway.addr, &Request::post(CHAT, &body)).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_large_answer_is_not_gathered() {
+    let world = World::start().await;
+    world.gateway.post(CHAT, chat("m")).await.expect(200);
+    let before = world.gateway.resident_bytes();
+    let numbers = "0.0123456789,".repeat(2_500_000);
+    let body = format!("{{\"data\":[{numbers}0],\"model\":\"upstream-name\"}}");
+    world.upstream.script([Reply::json(200, &body)]);
+    let answer = world.gateway.post("/v1/embeddings", chat("m")).await.expect(200);
+    assert!(answer.text() == body.replace("upstream-name", "m"), "{} bytes of {}", answer.body.len(), body.len());
+    let grown = world.gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 20 << 20, "{} MB more for an answer of {} MB", grown >> 20, body.len() >> 20);
+}
+
+#[tokio::test]
+async fn a_client_may_ask_for_its_connection_to_end() {
+    let world = World::start().await;
+    let mut client = world.gateway.connect().await;
+    let request = Request::post(CHAT, chat("m")).header("connection", "close");
+    let answer = client.exchange(&request).await.expect(200);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(client.closed_within(std::time::Duration::from_secs(2)).await);
+    assert_eq!(world.upstream.only().header("connection"), None);
 }
 
 #[tokio::test]

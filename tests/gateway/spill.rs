@@ -8,7 +8,15 @@ use crate::support::gateway::Gateway;
 use crate::support::within;
 use crate::world::{CHAT, ModelPlace, World, chat, sized_body};
 
-const MEMORY: &str = "limits: { body_memory_bytes_max: 65536 }\n";
+/// Little memory for each body, the rest goes to `dir`.
+fn spilling_to(dir: &Path) -> String {
+    format!(
+        "limits: {{ body_memory_bytes_max: 65536, spill_dir: {} }}
+",
+        dir.display()
+    )
+}
+
 const TINY: &str = "limits:
   body_memory_bytes_max: 1MiB
   buffered_bytes_max: 512KiB
@@ -24,6 +32,16 @@ async fn gauge(gateway: &Gateway, name: &str) -> f64 {
     gateway.metric(name, &[]).await
 }
 
+async fn held_on_disk(gateway: &Gateway) {
+    for _ in 0..400 {
+        if gauge(gateway, "forge_spilled_bytes").await > 1_000_000.0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("nothing on disk:\n{}", gateway.metrics().await);
+}
+
 async fn nothing_held(gateway: &Gateway) {
     for _ in 0..400 {
         if gauge(gateway, "forge_buffered_bytes").await == 0.0 && gauge(gateway, "forge_spilled_bytes").await == 0.0 {
@@ -37,32 +55,50 @@ async fn nothing_held(gateway: &Gateway) {
 #[tokio::test]
 async fn a_long_body_with_its_model_last_goes_by_way_of_the_disk() {
     let spill_dir = tempfile::tempdir().unwrap();
-    let conf = format!(
-        "{}, spill_dir: {} }}\n",
-        MEMORY.trim_end().trim_end_matches('}').trim_end(),
-        spill_dir.path().display()
-    );
-    let world = World::with_conf(&conf).await;
+    let world = World::with_conf(&spilling_to(spill_dir.path())).await;
     let body = sized_body(3_000_000, "m", ModelPlace::Last);
     let request = Request::post(CHAT, &body).sending(Sending::Chunked(50_000));
     let wire = request.wire();
     let mut client = world.gateway.connect().await;
     client.send(&wire[..2_500_000]).await.unwrap();
-    let mut spilled = 0.0;
-    for _ in 0..400 {
-        spilled = gauge(&world.gateway, "forge_spilled_bytes").await;
-        if spilled > 1_000_000.0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(spilled > 1_000_000.0, "{spilled} bytes on disk");
+    held_on_disk(&world.gateway).await;
     assert!(gauge(&world.gateway, "forge_buffered_bytes").await <= 200_000.0, "the rest in memory is bounded");
     client.send(&wire[2_500_000..]).await.unwrap();
     client.read().await.unwrap().expect(200);
     assert!(world.upstream.only().text() == body.replacen("\"model\":\"m\"", "\"model\":\"upstream-name\"", 1));
     nothing_held(&world.gateway).await;
     assert_eq!(files_in(spill_dir.path()), 0, "nothing is left on disk");
+}
+
+#[tokio::test]
+async fn what_a_client_leaves_behind_is_removed() {
+    let spill_dir = tempfile::tempdir().unwrap();
+    let world = World::with_conf(&spilling_to(spill_dir.path())).await;
+    let wire = Request::post(CHAT, sized_body(3_000_000, "m", ModelPlace::Last)).wire();
+    for leave in ["close", "reset"] {
+        let mut client = world.gateway.connect().await;
+        client.send(&wire[..2_500_000]).await.unwrap();
+        held_on_disk(&world.gateway).await;
+        if leave == "reset" {
+            client.reset()
+        } else {
+            drop(client)
+        }
+        nothing_held(&world.gateway).await;
+        assert_eq!(files_in(spill_dir.path()), 0, "after a {leave}");
+    }
+    assert_eq!(world.upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_gone_is_503() {
+    let spill_dir = tempfile::tempdir().unwrap();
+    let world = World::with_conf(&spilling_to(spill_dir.path())).await;
+    drop(spill_dir);
+    let answer = world.gateway.post(CHAT, sized_body(3_000_000, "m", ModelPlace::Last)).await.expect(503);
+    assert!(answer.header("retry-after").is_some(), "{:?}", answer.head.fields);
+    nothing_held(&world.gateway).await;
+    world.gateway.post(CHAT, sized_body(3_000_000, "m", ModelPlace::First)).await.expect(200);
 }
 
 /// Clients that sent part of a body whose model is still to come.

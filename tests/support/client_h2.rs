@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::PATIENCE;
@@ -17,19 +19,57 @@ pub async fn exchange_h2c(addr: SocketAddr, request: &Request) -> Response {
 
 /// As [`exchange_h2c`]; a stream or connection error is returned.
 pub async fn try_exchange_h2c(addr: SocketAddr, request: &Request) -> Result<Response, h2::Error> {
-    let mut stream = H2Stream::open(addr, request).await?;
-    let (mut body, mut faults) = (Vec::new(), Vec::new());
-    loop {
-        match stream.next_piece().await {
-            Ok(Some(piece)) => body.extend_from_slice(&piece),
-            Ok(None) => break,
-            Err(error) => {
-                faults.push(error.to_string());
-                break;
+    H2Connection::open(addr).await?.exchange(request).await
+}
+
+/// A connection that takes many requests at a time. Dropping it closes it.
+pub struct H2Connection {
+    client: SendRequest<Bytes>,
+    _driver: JoinSet<()>,
+}
+
+impl H2Connection {
+    /// Connects.
+    pub async fn open(addr: SocketAddr) -> Result<Self, h2::Error> {
+        let stream = TcpStream::connect(addr).await.expect("connect");
+        stream.set_nodelay(true).unwrap();
+        let (client, connection) = h2::client::handshake(stream).await?;
+        let mut driver = JoinSet::new();
+        driver.spawn(async { drop(connection.await) });
+        Ok(Self { client: client.ready().await?, _driver: driver })
+    }
+
+    /// Sends a request and reads its answer.
+    pub async fn exchange(&self, request: &Request) -> Result<Response, h2::Error> {
+        let (answer, _upload) = self.begin(request).await?;
+        let (mut body, mut faults) = (Vec::new(), Vec::new());
+        let (head, mut stream) = answer;
+        while let Some(data) = stream.data().await {
+            match data {
+                Ok(data) => {
+                    let _ = stream.flow_control().release_capacity(data.len());
+                    body.extend_from_slice(&data);
+                }
+                Err(error) => faults.push(error.to_string()),
             }
         }
+        Ok(Response { status: head.0, head: head.1, body, faults })
     }
-    Ok(Response { status: stream.status, head: stream.head.clone(), body, faults })
+
+    /// Sends a request and waits for the head of the answer; the body goes on being sent meanwhile.
+    async fn begin(&self, request: &Request) -> Result<(((u16, Head), h2::RecvStream), JoinSet<()>), h2::Error> {
+        let mut client = self.client.clone().ready().await?;
+        let (response, sending) = client.send_request(h2_head(request), request.body.is_empty())?;
+        let body = request.body.clone();
+        let mut upload = JoinSet::new();
+        upload.spawn(async { drop(send_body(sending, body).await) });
+        let response = response.await?;
+        let mut head = Head::default();
+        for (name, value) in response.headers() {
+            head.fields.push((name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        }
+        Ok((((response.status().as_u16(), head), response.into_body()), upload))
+    }
 }
 
 /// A request over HTTP/2 on a connection of its own, whose answer is read piece by piece. Dropping it
@@ -40,27 +80,16 @@ pub struct H2Stream {
     /// The head.
     pub head: Head,
     body: h2::RecvStream,
-    tasks: tokio::task::JoinSet<()>,
+    _connection: H2Connection,
+    _upload: JoinSet<()>,
 }
 
 impl H2Stream {
     /// Sends the request and waits for the head of the answer.
     pub async fn open(addr: SocketAddr, request: &Request) -> Result<Self, h2::Error> {
-        let stream = TcpStream::connect(addr).await.expect("connect");
-        stream.set_nodelay(true).unwrap();
-        let (client, connection) = h2::client::handshake(stream).await?;
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async { drop(connection.await) });
-        let mut client = client.ready().await?;
-        let (response, sending) = client.send_request(h2_head(request), request.body.is_empty())?;
-        let body = request.body.clone();
-        tasks.spawn(async { drop(upload(sending, body).await) });
-        let response = response.await?;
-        let mut head = Head::default();
-        for (name, value) in response.headers() {
-            head.fields.push((name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-        }
-        Ok(Self { status: response.status().as_u16(), head, body: response.into_body(), tasks })
+        let connection = H2Connection::open(addr).await?;
+        let (((status, head), body), upload) = connection.begin(request).await?;
+        Ok(Self { status, head, body, _connection: connection, _upload: upload })
     }
 
     /// The next piece of the body; `None` at its regular end.
@@ -82,13 +111,14 @@ fn h2_head(request: &Request) -> http::Request<()> {
     for (name, value) in &request.headers {
         head = head.header(name.to_ascii_lowercase(), value);
     }
-    if request.sending == Sending::Length && !request.body.is_empty() {
+    let told = request.headers.iter().any(|(name, _)| name == "content-length");
+    if request.sending == Sending::Length && !request.body.is_empty() && !told {
         head = head.header("content-length", request.body.len());
     }
     head.body(()).unwrap()
 }
 
-async fn upload(mut sending: h2::SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
+async fn send_body(mut sending: h2::SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
     if body.is_empty() {
         return Ok(());
     }
