@@ -135,7 +135,7 @@ struct Leaky {
 impl Leaky {
     async fn start() -> Self {
         let (upstream, refusing) = (Upstream::start().await, Refusing::new());
-        let timeouts = "timeouts: { first_byte: 300ms }";
+        let timeouts = "timeouts: { first_byte: 1s }";
         let text = routes(&format!(
             "providers:\n{}{}{}models:\n  m: {{ to: up/x, {timeouts} }}\n  claude-m: {{ to: claude/x, {timeouts} }}\n  \
              refused: dead/x\n",
