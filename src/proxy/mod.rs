@@ -287,13 +287,16 @@ impl ProxyHttp for Gateway {
             // Said before the connection is closed, so that no request is sent into the closing.
             session.set_keepalive(None);
         }
+        let chunked = respond::chunked(session);
         let client = &mut session.downstream_session;
         client.set_write_timeout(Some(WRITE_STALL));
         client.set_ignore_info_resp(true);
         // An early answer does not end the connection: what the client still sends is read and dropped.
         client.set_close_on_response_before_downstream_finish(false);
-        if let ServerSession::H1(client) = client.as_mut() {
+        if !chunked && let ServerSession::H1(client) = client.as_mut() {
             // Without it, what follows a request ends the request under way, or is lost. RFC 9112 section 9.3.2.
+            // Not behind chunks: the engine reads them leniently, and what it takes for the next request may be
+            // a body to whoever sits in front of us.
             client.set_pipelining_enabled(true);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderValue, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -21,6 +21,11 @@ pub async fn error(session: &mut Session, call: &mut Call, error: &ApiError) {
     call.failed(error);
     if answered(session) {
         return;
+    }
+    if chunked(session) {
+        // The engine reads chunks leniently, and drops the connection when a request follows those it drains:
+        // where a refused body ends is not certain enough to go on behind it.
+        session.set_keepalive(None);
     }
     let body = error.body(call.dialect, call.request_id.to_str().unwrap_or_default());
     let head = head(call, error.status, body.len()).and_then(|mut head| {
@@ -96,6 +101,11 @@ async fn linger(session: &mut Session) {
     if session.drain_request_body().await.is_err() {
         session.set_keepalive(None);
     }
+}
+
+/// Whether the request's body comes in chunks.
+pub fn chunked(session: &Session) -> bool {
+    session.req_header().headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Whether the client waits for `100 Continue` and has not had it. RFC 9110 section 10.1.1.
