@@ -20,10 +20,10 @@ use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 pub use line::write_line;
+use once_cell::sync::OnceCell;
 use sink::FileSink;
 
 use crate::config::LogFormat;
@@ -78,7 +78,7 @@ struct AccessLog {
     file: Option<FileSink>,
 }
 
-static LOG: OnceLock<AccessLog> = OnceLock::new();
+static LOG: OnceCell<AccessLog> = OnceCell::new();
 
 thread_local! {
     static LINE: RefCell<String> = const { RefCell::new(String::new()) };

@@ -2,7 +2,7 @@
 //! <https://github.com/google/cel-spec/blob/master/doc/langdef.md>
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use cel::common::traits::{Container, Indexer};
@@ -11,6 +11,7 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use chrono::{DateTime, Utc};
+use once_cell::sync::Lazy;
 
 use super::finding::nearest;
 use super::place::Place;
@@ -59,7 +60,7 @@ const FUNCTIONS: &[&str] = &[
     "getMinutes",
 ];
 
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+static ENV: Lazy<Arc<Env>> = Lazy::new(|| Arc::new(Env::stdlib()));
 
 /// What expressions are evaluated in.
 pub(super) fn context<'v>(variables: &'v Variables<'v>) -> Context<'v, 'v> {
