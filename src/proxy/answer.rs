@@ -1,5 +1,7 @@
 //! An answer on its way to the client: its head, its bytes, its end.
 
+use std::time::{Duration, Instant};
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
@@ -7,7 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::call::{Answer, Call, Opened};
+use super::call::{Answer, Call, Opened, Routed};
 use super::exchange::{may_retry, turn_down};
 use crate::adapt::echo::Echo;
 use crate::adapt::opening::{Opening, Verdict};
@@ -18,6 +20,9 @@ use crate::adapt::stream_error::{Ending, Tail};
 use crate::config::EchoModel;
 use crate::error::ApiError;
 use crate::metrics::Outcome;
+
+/// How long an opening is held, at the next chunk of the stream.
+const OPENING_HELD_MAX: Duration = Duration::from_millis(250);
 
 /// Whether the body is in a coding that the engine could not undo. Nobody asked for one.
 pub(super) fn compressed(head: &ResponseHeader) -> bool {
@@ -41,7 +46,8 @@ pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> 
     if sse || upgraded {
         routed.streams();
     }
-    routed.opening = replaceable.then(|| Opened { opening: Opening::new(endpoint), bytes: BytesMut::new() });
+    routed.opening =
+        replaceable.then(|| Opened { opening: Opening::new(endpoint), bytes: BytesMut::new(), since: Instant::now() });
     let body =
         if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
     response::head(head, &call.request_id, body)
@@ -133,22 +139,25 @@ fn open(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Result<()> {
     let chunk = bytes.take().unwrap_or_default();
     let verdict = opened.opening.feed(&chunk);
     opened.bytes.extend_from_slice(&chunk);
+    let held_for = opened.since.elapsed();
     match verdict {
-        Verdict::Opening if !end => *bytes = Some(Bytes::new()),
-        Verdict::Content => {
-            *bytes = Some(opened.bytes.split().freeze());
-            routed.opening = None;
-        }
+        Verdict::Opening if !end && held_for < OPENING_HELD_MAX => *bytes = Some(Bytes::new()),
+        // Pings say that the stream lives; a client that waits for long is to have them.
+        Verdict::Opening if !end => release(routed, bytes),
+        Verdict::Content => release(routed, bytes),
         Verdict::Opening | Verdict::Error => {
-            let held = opened.bytes.split().freeze();
             if may_retry(call, |on| on.server_error) {
                 return Err(turn_down(call, Judgement::Success, ApiError::upstream_error()));
             }
-            *bytes = Some(held);
-            call.routed.iter_mut().for_each(|routed| routed.opening = None);
+            call.routed.iter_mut().for_each(|routed| release(routed, bytes));
         }
     }
     Ok(())
+}
+
+/// Passes on what was held of an opening; from here on there is no other attempt.
+fn release(routed: &mut Routed, bytes: &mut Option<Bytes>) {
+    *bytes = routed.opening.take().map(|opened| opened.bytes.freeze());
 }
 
 fn follow(tail: &mut Option<Tail>, bytes: Option<&Bytes>) {

@@ -79,6 +79,8 @@ pub struct Opened {
     pub opening: Opening,
     /// Held until it shows content.
     pub bytes: BytesMut,
+    /// When it began.
+    pub since: Instant,
 }
 
 /// What was decided about an attempt that its answer ended.
