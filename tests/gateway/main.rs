@@ -22,6 +22,7 @@ mod harness;
 mod inspection;
 mod models;
 mod multipart;
+mod opening;
 mod operation;
 mod realtime;
 mod reload;

@@ -1,0 +1,95 @@
+//! A stream is committed to at its first content: until then another target may take its place.
+
+use std::time::Duration;
+
+use crate::support::client::Request;
+use crate::support::upstream::{Gate, Reply, Step, sse_event};
+use crate::world::{CHAT, MESSAGES, World, chat_stream};
+
+const DONE: &str = "data: [DONE]\n\n";
+
+fn role() -> String {
+    sse_event(r#"{"id":"1","model":"x","choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#)
+}
+
+fn content(text: &str) -> String {
+    sse_event(&format!(r#"{{"id":"1","model":"x","choices":[{{"delta":{{"content":"{text}"}}}}]}}"#))
+}
+
+fn overloaded() -> String {
+    sse_event(r#"{"error":{"message":"overloaded-by-chance","type":"server_error"}}"#)
+}
+
+/// A model with a fallback, and one without.
+async fn world() -> World {
+    World::with_models(
+        "  m: { to: up/first, else: [up/second] }\n  alone: up/only\n  \
+         claude-m: { to: claude/first, else: [claude/second] }\n",
+    )
+    .await
+}
+
+/// The body the client reads when `first` is what the first target sends.
+async fn answer(world: &World, (path, model): (&str, &str), first: Reply) -> String {
+    world.upstream.forget();
+    world.upstream.script([first, Reply::sse([content("from the second"), DONE.into()])]);
+    world.gateway.send(&Request::post(path, chat_stream(model))).await.expect(200).text()
+}
+
+#[tokio::test]
+async fn what_fails_before_its_first_content_fails_over() {
+    let world = world().await;
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"x\"}}\n\n";
+    let error =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}\n\n";
+    let chat = (CHAT, "m");
+    for (name, call, first) in [
+        ("an error event", chat, Reply::sse([overloaded()])),
+        ("an error event behind the role", chat, Reply::sse([role(), overloaded()])),
+        ("an error event of Anthropic", (MESSAGES, "claude-m"), Reply::sse([start, error])),
+        ("a stream of nothing", chat, Reply::sse([DONE])),
+        ("a stream of the role alone", chat, Reply::sse([role(), DONE.into()])),
+        ("a head without an event", chat, Reply::sse_head().then(Step::Reset)),
+        ("a cut behind the role", chat, Reply::sse_head().then(Step::Data(role().into())).then(Step::Close)),
+    ] {
+        let body = answer(&world, call, first).await;
+        assert!(body.contains("from the second") && !body.contains("overloaded"), "{name}: {body}");
+        assert_eq!(world.upstream.count(), 2, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_behind_its_first_content_does_not() {
+    let world = world().await;
+    let body = answer(&world, (CHAT, "m"), Reply::sse([content("begun"), overloaded()])).await;
+    assert!(body.contains("begun") && body.contains("overloaded-by-chance"), "{body}");
+    assert_eq!(world.upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn without_another_target_the_providers_word_passes() {
+    let world = world().await;
+    let body = answer(&world, (CHAT, "alone"), Reply::sse([role(), overloaded()])).await;
+    assert!(body.contains("assistant") && body.contains("overloaded-by-chance"), "{body}");
+    assert_eq!(world.upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_opening_is_not_held_for_long() {
+    let world = world().await;
+    let gate = Gate::new();
+    let reply = Reply::sse_head()
+        .then(Step::Data(role().into()))
+        .then(Step::Pause(Duration::from_millis(300)))
+        .then(Step::Data(": ping\n\n".into()))
+        .then(Step::Wait(gate.clone()))
+        .then(Step::Data(content("late").into()))
+        .then(Step::End);
+    world.upstream.script([reply]);
+    let mut client = world.gateway.connect().await;
+    client.send(&Request::post(CHAT, chat_stream("m")).wire()).await.unwrap();
+    let mut reading = client.read_head().await.unwrap();
+    client.read_until(&mut reading, ": ping").await;
+    gate.open(1);
+    client.read_until(&mut reading, "late").await;
+}
