@@ -3,8 +3,9 @@
 //! Everything else passes straight through. The wrapped session comes home when the wrapper is dropped:
 //! the engine hands out wrappers only as trait objects, and taking one apart would need `unsafe`.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::{Digest, l4::socket::SocketAddr};
 use pingora::{Error, ErrorType, Result};
+use tokio::time::{Sleep, sleep_until};
 
 use super::held::{Piece, read_spilled};
 use super::{State, Step, Watch, take};
@@ -28,6 +30,7 @@ pub(super) struct Source {
     inner: ServerSession,
     state: Arc<Mutex<State>>,
     watch: Arc<Watch>,
+    timer: Option<Timer>,
     home: Arc<Mutex<Option<ServerSession>>>,
 }
 
@@ -41,7 +44,7 @@ impl Source {
     pub(super) fn install(session: &mut ServerSession, state: Arc<Mutex<State>>, watch: Arc<Watch>) -> Home {
         let home = Arc::new(Mutex::new(None));
         let inner = std::mem::replace(session, vacant());
-        let source = Source { inner, state, watch, home: Arc::clone(&home) };
+        let source = Source { inner, state, watch, timer: None, home: Arc::clone(&home) };
         *session = ServerSession::new_custom(Box::new(source));
         Home(home)
     }
@@ -76,16 +79,38 @@ impl Source {
     async fn idle(&mut self) -> Result<Option<Bytes>> {
         self.watch.sent();
         loop {
-            let (left, expiry) = self.watch.next();
-            if left.is_zero() {
+            let (at, expiry) = self.watch.next();
+            let timer = Timer::set(&mut self.timer, self.watch.began() + at);
+            tokio::select! {
+                biased;
+                event = self.inner.read_body_or_idle(true) => return event,
+                () = timer => {}
+            }
+            // The limit has moved on if something was heard meanwhile.
+            if self.watch.next().0 <= self.watch.began().elapsed() {
                 self.watch.expire(expiry);
                 return Error::e_explain(ErrorType::ReadTimedout, "waiting for the upstream");
             }
-            // A limit may have moved on meanwhile, so its passing is looked at again above.
-            if let Ok(left) = pingora_timeout::timeout(left, self.inner.read_body_or_idle(true)).await {
-                return left;
-            }
         }
+    }
+}
+
+/// One timer for all the times the engine begins to wait anew: with each event of a stream. It may go off
+/// early, never late.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    at: Instant,
+}
+
+impl Timer {
+    /// The timer, set to go off at `at` or before.
+    fn set(timer: &mut Option<Timer>, at: Instant) -> &mut Pin<Box<Sleep>> {
+        let timer = timer.get_or_insert_with(|| Timer { sleep: Box::pin(sleep_until(at.into())), at });
+        if at < timer.at || timer.sleep.is_elapsed() {
+            timer.sleep.as_mut().reset(at.into());
+            timer.at = at;
+        }
+        &mut timer.sleep
     }
 }
 

@@ -50,7 +50,9 @@ impl Watch {
 
     /// The request's last byte is on its way.
     pub fn sent(&self) {
-        let _ = self.sent_ms.compare_exchange(0, self.now_ms(), Relaxed, Relaxed);
+        if self.sent_ms.load(Relaxed) == 0 {
+            self.sent_ms.store(self.now_ms(), Relaxed);
+        }
     }
 
     /// Bytes of the response arrived.
@@ -58,7 +60,7 @@ impl Watch {
         self.heard_ms.store(self.now_ms(), Relaxed);
     }
 
-    /// How long until the next limit, and which it is. Zero when it has passed.
+    /// When the next limit passes, counted from the request's begin, and which it is. Reads no clock.
     pub fn next(&self) -> (Duration, Expiry) {
         let (heard, sent) = (self.heard_ms.load(Relaxed), self.sent_ms.load(Relaxed));
         let total = self.timeouts.total;
@@ -67,8 +69,12 @@ impl Watch {
             (0, sent) => (Duration::from_millis(sent) + self.timeouts.first_byte, Expiry::FirstByte),
             (heard, _) => (Duration::from_millis(heard) + self.timeouts.idle, Expiry::Idle),
         };
-        let (at, expiry) = if at < total { (at, expiry) } else { (total, Expiry::Total) };
-        (at.saturating_sub(self.began.elapsed()), expiry)
+        if at < total { (at, expiry) } else { (total, Expiry::Total) }
+    }
+
+    /// When the request began.
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// Records that a limit passed.
@@ -105,7 +111,7 @@ mod tests {
         assert_eq!(watch.next().1, Expiry::FirstByte);
         watch.heard();
         assert_eq!(watch.next().1, Expiry::Idle);
-        assert!(watch.next().0 > Duration::from_secs(15));
+        assert!(watch.next().0 >= Duration::from_secs(20));
         watch.expire(Expiry::Idle);
         assert_eq!(watch.expired(), Some(Expiry::Idle));
         watch.begin_attempt();

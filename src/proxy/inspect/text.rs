@@ -1,5 +1,7 @@
 //! The inside of JSON strings: finding what ends a plain run, and decoding escapes.
 
+use wide::u8x16;
+
 /// Index of the first quote, backslash or control character (below 0x20) at or after `from`, or the length.
 ///
 /// Blocks are fixed arrays so that the compiler turns each test into a few vector instructions. Two
@@ -84,14 +86,10 @@ pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
         }
     }
     while let Some(block) = bytes[at..].first_chunk::<64>() {
-        at += if has_special(block) {
-            match escapes_in(bytes, at, marks_of(block)) {
-                Ok(taken) => taken,
-                Err(end) => return end,
-            }
-        } else {
-            64
-        };
+        match escapes_in(bytes, at, marks_of(block)) {
+            Ok(taken) => at += taken,
+            Err(end) => return end,
+        }
     }
     loop {
         at = plain_run_end(bytes, at);
@@ -109,7 +107,10 @@ fn escapes_in(bytes: &[u8], from: usize, marks: u64) -> Result<usize, usize> {
     let mut marks = marks;
     while marks != 0 {
         let index = marks.trailing_zeros() as usize;
-        let length = escapes_run(&bytes[from + index..]);
+        let length = match bytes[from + index..] {
+            [b'\\', letter, ..] if SHORT[letter as usize] => 2,
+            ref rest => escapes_run(rest),
+        };
         let behind = index + length;
         match (length, behind) {
             (0, _) => return Err(from + index),
@@ -123,14 +124,15 @@ fn escapes_in(bytes: &[u8], from: usize, marks: u64) -> Result<usize, usize> {
 
 /// One bit for each special byte of `block`, the first lowest.
 fn marks_of(block: &[u8; 64]) -> u64 {
-    let flags = block.map(|byte| u8::from(is_special(byte)));
-    let mut marks = 0;
-    for (index, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
-        // Gathers the lowest bit of each byte into the top byte.
-        let gathered = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        marks |= gathered << (index * 8);
-    }
-    marks
+    let part = |bytes: &[u8; 16]| {
+        let bytes = u8x16::from(*bytes);
+        // See `is_special`.
+        let near = bytes ^ u8x16::splat(2);
+        let special = bytes.simd_eq(u8x16::splat(b'\\')) | near.min(u8x16::splat(0x20)).simd_eq(near);
+        u64::from(special.to_bitmask())
+    };
+    let [a, b, c, d] = block.as_chunks::<16>().0 else { return 0 };
+    part(a) | part(b) << 16 | part(c) << 32 | part(d) << 48
 }
 
 /// Length of the run of whole escapes that `bytes` begins with; 0 if there is none.
@@ -145,6 +147,17 @@ fn escapes_run(bytes: &[u8]) -> usize {
         };
     }
 }
+
+/// Whether a letter behind a backslash makes a whole escape.
+static SHORT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't');
+        byte += 1;
+    }
+    table
+};
 
 fn is_hex(byte: u8) -> bool {
     HEX[byte as usize]
