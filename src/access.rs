@@ -73,6 +73,11 @@ pub struct Record<'a> {
     pub aborted_by_client: bool,
 }
 
+/// A request id of our own, for a request that brought none: `req_` and 24 hex digits.
+pub fn new_request_id() -> String {
+    format!("req_{:024x}", fastrand::u128(..) >> 32)
+}
+
 struct AccessLog {
     format: LogFormat,
     file: Option<FileSink>,

@@ -162,6 +162,21 @@ impl ApiError {
         Self::new(408, INVALID, "request_timeout", "The request body did not arrive in time.")
     }
 
+    /// 408: the client did not finish its request's header.
+    pub fn head_timeout() -> Self {
+        Self::new(408, INVALID, "request_timeout", "The request's header did not arrive in time.")
+    }
+
+    /// 414: a path and query over the limit.
+    pub fn target_too_long(bytes_max: u64) -> Self {
+        Self::new(414, INVALID, "target_too_long", format!("The request target is longer than {bytes_max} bytes."))
+    }
+
+    /// 431: header fields over a limit; `message` says which.
+    pub fn head_too_large(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(431, INVALID, "headers_too_large", message)
+    }
+
     /// 426: a realtime request that asks for no WebSocket.
     pub fn upgrade_required() -> Self {
         Self::new(426, INVALID, "upgrade_required", "This endpoint speaks WebSocket; send an upgrade request.")

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod credential;
 pub mod demo;
+pub mod edge;
 pub mod endpoint;
 pub mod error;
 pub mod metrics;

@@ -71,6 +71,16 @@ pub fn hold_stream() -> Held {
     Held::by(&METRICS.open_streams)
 }
 
+/// Counts a client's connection as open.
+pub fn hold_connection() -> Held {
+    Held::by(&METRICS.connections)
+}
+
+/// Counts a connection refused because a bound was reached.
+pub fn connection_refused() {
+    METRICS.connections_refused.inc();
+}
+
 /// Requests in flight now.
 pub fn in_flight() -> u64 {
     u64::try_from(METRICS.in_flight.get()).unwrap_or(0)
@@ -227,6 +237,8 @@ struct Metrics {
     ejected_until: IntGaugeVec,
     in_flight: IntGauge,
     open_streams: IntGauge,
+    connections: IntGauge,
+    connections_refused: IntCounter,
     buffered_bytes: IntGauge,
     spilled_bytes: IntGauge,
     reloads: IntCounterVec,
@@ -302,6 +314,9 @@ impl Metrics {
             ),
             in_flight: make.gauge("forge_requests_in_flight", "Requests being served."),
             open_streams: make.gauge("forge_open_streams", "Answers being streamed."),
+            connections: make.gauge("forge_client_connections", "Client connections that are open."),
+            connections_refused: make
+                .counter("forge_client_connections_refused_total", "Client connections refused at a bound."),
             buffered_bytes: make.gauge("forge_buffered_bytes", "Request body bytes held in memory."),
             spilled_bytes: make.gauge("forge_spilled_bytes", "Request body bytes held in temporary files."),
             reloads: make.counters(

@@ -6,6 +6,7 @@
 mod access;
 mod amount;
 mod catalogue;
+mod clients;
 mod expression;
 mod finding;
 mod load;
@@ -22,6 +23,7 @@ mod snapshot;
 mod tree;
 mod watch;
 
+pub use clients::ClientConf;
 pub use finding::{Faults, Finding};
 pub use load::{DemoAddress, EnvLookup, Loaded, Surroundings, check, load};
 pub use process::{Bounds, LogFormat, ProcessConf, UpstreamConf};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::amount;
+use super::clients::ClientConf;
 use super::finding::Faults;
 use super::load::text_of;
 use super::place::{Place, Report};
@@ -37,6 +38,8 @@ pub struct ProcessConf {
     pub access_log: Option<PathBuf>,
     /// `limits.*`: bounds on what is held.
     pub bounds: Bounds,
+    /// `limits.*`: bounds on clients.
+    pub clients: ClientConf,
     /// `upstream.*`: the connection pool.
     pub upstream: UpstreamConf,
 }
@@ -120,6 +123,7 @@ impl ProcessConf {
             log_format: log.as_ref().and_then(|log| log.read("format", log_format)).unwrap_or(default.log_format),
             access_log: log.as_ref().and_then(|log| log.read("access", path)),
             bounds: root.get("limits").map_or(default.bounds, |limits| Bounds::read(&limits)),
+            clients: root.get("limits").map_or(default.clients, |limits| ClientConf::read(&limits)),
             upstream: root.get("upstream").map_or(default.upstream, |upstream| UpstreamConf::read(&upstream)),
         }
     }
@@ -191,6 +195,7 @@ impl Default for ProcessConf {
             log_format: LogFormat::Text,
             access_log: None,
             bounds: Bounds::default(),
+            clients: ClientConf::default(),
             upstream: UpstreamConf::default(),
         }
     }
@@ -240,6 +245,8 @@ mod tests {
         default.threads = all.threads;
         default.access_log = all.access_log.clone();
         default.bounds.spill_dir = all.bounds.spill_dir.clone();
+        default.clients.connections_max = all.clients.connections_max;
+        default.clients.connections_per_address_max = all.clients.connections_per_address_max;
         assert_eq!(format!("{all:?}"), format!("{default:?}"));
         let (root, report) = (tree::parse(&switched_on()).unwrap(), Report::default());
         assert_eq!(PROCESS.absent(&Place::root(&root, &report)), Vec::<String>::new());

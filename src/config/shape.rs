@@ -205,7 +205,21 @@ const LIMITS: &[Key] = &[
     key("spilled_bytes_max", Shape::Bytes, "Of all bodies on disk together. Over it: 503."),
     key("spill_dir", Shape::Text, "Where bodies are spilled. Default: the system's temporary directory."),
     key("body_stall", Shape::Duration, "The longest wait for the next bytes of a body. Over it: 408."),
+    key("body_rate_min", Shape::Bytes, "Bytes a second that a body must reach after body_grace. Under it: 408."),
+    key("body_grace", Shape::Duration, "How long a body may be waited for before body_rate_min counts."),
+    key("connections_max", COUNT, "Client connections at once. Over it: 503. Default: from the descriptor limit."),
+    key("connections_per_address_max", COUNT, "Of these, from one IPv4 address or IPv6 /64. Over it: 503."),
+    key("h2_streams_max", Shape::Count { min: 1, max: 10_000 }, "Streams at once on one HTTP/2 connection."),
+    key("target_bytes_max", Shape::Bytes, "Of a request's path and query. Over it: 414."),
+    key("header_fields_max", Shape::Count { min: 1, max: 256 }, "Header fields of a request. Over it: 431."),
+    key("header_field_bytes_max", Shape::Bytes, "Of one header field. Over it: 431."),
+    key("header_bytes_max", Shape::Bytes, "Of all header fields together. Over it: 431."),
+    key("header_timeout", Shape::Duration, "From the first byte of a request's head to its last. Over it: 408."),
+    key("keepalive", Shape::Duration, "How long an idle client connection is kept."),
+    key("write_stall", Shape::Duration, "The longest wait for a client to take more of its answer."),
 ];
+
+const COUNT: Shape = Shape::Count { min: 1, max: 10_000_000 };
 
 const UPSTREAM: &[Key] = &[
     key("keepalive", Shape::Count { min: 1, max: 100_000 }, "Idle connections kept per thread."),

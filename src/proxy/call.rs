@@ -323,8 +323,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 fn new_request_id() -> HeaderValue {
-    let id = format!("req_{:024x}", fastrand::u128(..) >> 32);
-    HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("req_0"))
+    HeaderValue::from_str(&crate::access::new_request_id()).unwrap_or(HeaderValue::from_static("req_0"))
 }
 
 /// The peer's address. Forwarding headers say nothing here: anyone can send them.

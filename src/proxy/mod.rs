@@ -26,26 +26,23 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::compression::ResponseCompressionCtx;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 
 use crate::config::{Facts, Live, ProcessConf, Snapshot, Timeouts};
+use crate::edge::{self, head::HeadLimits};
 use crate::endpoint::{Dialect, Endpoint, ModelIn};
 use crate::error::ApiError;
 use crate::metrics;
 use admission::{Caller, Grant};
-use body::{Body, BodyLimits, Budget, HeldLimits, Meter, ReadUntil, Wanted, Watch};
+use body::{Body, BodyLimits, Budget, HeldLimits, Meter, Pace, ReadUntil, Wanted, Watch};
 use call::{Call, Routed};
 use dns::Dns;
 use inspect::Inspector;
 use lanes::Lanes;
 use upstream::Peers;
-
-/// The longest wait for a client to take more of its answer.
-const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// The data plane of one process.
 pub struct Gateway {
@@ -54,6 +51,9 @@ pub struct Gateway {
     lanes: Lanes,
     dns: Dns,
     peers: Peers,
+    heads: HeadLimits,
+    /// The longest wait for a client to take more of its answer.
+    write_stall: Duration,
 }
 
 /// What `request_filter` came to.
@@ -74,6 +74,7 @@ impl Gateway {
             bytes_max: bounds.body_bytes_max,
             replay_bytes_max: bounds.replay_bytes_max,
             stall: bounds.body_stall,
+            pace: Pace { grace: conf.clients.body_grace, rate_min: conf.clients.body_rate_min },
             held: HeldLimits {
                 memory_bytes_max: bounds.body_memory_bytes_max,
                 memory: Budget::new(bounds.buffered_bytes_max, memory),
@@ -82,10 +83,23 @@ impl Gateway {
             },
         };
         let dns = Dns::new(conf.upstream.dns_ttl_max);
-        Self { live, limits: Arc::new(limits), lanes: Lanes::default(), dns, peers: Peers::new(conf.upstream.idle) }
+        Self {
+            live,
+            limits: Arc::new(limits),
+            lanes: Lanes::default(),
+            dns,
+            peers: Peers::new(conf.upstream.idle),
+            heads: HeadLimits::of(&conf.clients),
+            write_stall: conf.clients.write_stall,
+        }
     }
 
     async fn admit(&self, session: &mut Session, call: &mut Call) -> Result<Admitted, ApiError> {
+        if session.req_header().version == Version::HTTP_2 {
+            // The edge has checked what came over HTTP/1.
+            let head = session.req_header();
+            edge::check_decoded(head, &self.heads).map_err(|fault| fault.answer(&self.heads, head.uri.path()))?;
+        }
         let snapshot = self.live.load();
         let caller = admission::authenticate(&snapshot, session.req_header())?;
         call.key = Some(Arc::clone(caller.key()));
@@ -287,18 +301,11 @@ impl ProxyHttp for Gateway {
             // Said before the connection is closed, so that no request is sent into the closing.
             session.set_keepalive(None);
         }
-        let chunked = respond::chunked(session);
         let client = &mut session.downstream_session;
-        client.set_write_timeout(Some(WRITE_STALL));
+        client.set_write_timeout(Some(self.write_stall));
         client.set_ignore_info_resp(true);
         // An early answer does not end the connection: what the client still sends is read and dropped.
         client.set_close_on_response_before_downstream_finish(false);
-        if !chunked && let ServerSession::H1(client) = client.as_mut() {
-            // Without it, what follows a request ends the request under way, or is lost. RFC 9112 section 9.3.2.
-            // Not behind chunks: the engine reads them leniently, and what it takes for the next request may be
-            // a body to whoever sits in front of us.
-            client.set_pipelining_enabled(true);
-        }
         Ok(())
     }
 

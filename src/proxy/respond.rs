@@ -13,8 +13,8 @@ use crate::adapt::response::{REQUEST_ID, X_REQUEST_ID};
 use crate::error::ApiError;
 
 /// How long a client may go on sending a body that nobody wants, so that it gets to read the answer:
-/// closing at once would reset the connection under the answer.
-const LINGER: Duration = Duration::from_secs(5);
+/// closing at once would reset the connection under the answer. The edge adds two seconds after its half-close.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// Answers with `error`, unless an answer has begun. A client that is gone is no error.
 pub async fn error(session: &mut Session, call: &mut Call, error: &ApiError) {
@@ -23,8 +23,8 @@ pub async fn error(session: &mut Session, call: &mut Call, error: &ApiError) {
         return;
     }
     if chunked(session) {
-        // The engine reads chunks leniently, and drops the connection when a request follows those it drains:
-        // where a refused body ends is not certain enough to go on behind it.
+        // What is left of the body is drained, and the edge may find its framing broken then: too late to say
+        // that the connection ends.
         session.set_keepalive(None);
     }
     let body = error.body(call.dialect, call.request_id.to_str().unwrap_or_default());
@@ -104,7 +104,7 @@ async fn linger(session: &mut Session) {
 }
 
 /// Whether the request's body comes in chunks.
-pub fn chunked(session: &Session) -> bool {
+fn chunked(session: &Session) -> bool {
     session.req_header().headers.contains_key(TRANSFER_ENCODING)
 }
 

@@ -5,13 +5,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use pingora::apps::HttpServerOptions;
-use pingora::proxy::ProxyServiceBuilder;
+use pingora::proxy::http_proxy;
 use pingora::server::Server;
 use pingora::server::configuration::{Opt, ServerConf};
+use pingora::services::listening::Service;
 
 use super::lifecycle::ENGINE_GRACE_EXTRA;
 use super::{Listeners, StartError};
 use crate::config::ProcessConf;
+use crate::edge::{self, ConnectionLimits, Edge};
 use crate::proxy::Gateway;
 
 /// The engine's own bound on attempts. A model's `retry.attempts` (16 at most) and the one extra try after
@@ -24,8 +26,13 @@ pub(super) fn server(conf: &ProcessConf, gateway: Gateway, listen: &[SocketAddr]
     let mut server = Server::new_with_opt_and_conf(opt, engine_conf(conf));
     let mut options = HttpServerOptions::default();
     options.h2c = true;
-    let mut service =
-        ProxyServiceBuilder::new(&server.configuration, gateway).name("forge").server_options(options).build();
+    options.h2_idle_timeout = Some(conf.clients.keepalive);
+    let mut engine = http_proxy(&server.configuration, gateway);
+    engine.server_options = Some(options);
+    engine.h2_options = Some(edge::http2_options(&conf.clients));
+    let limits = ConnectionLimits::of(&conf.clients, edge::raise_descriptor_limit());
+    log::info!("at most {} client connections, {} from one address", limits.max, limits.per_address_max);
+    let mut service = Service::new("forge".to_owned(), Edge::new(engine, &conf.clients, limits));
     for address in listen {
         service.add_tcp(&address.to_string());
     }

@@ -264,11 +264,7 @@ async fn nothing_behind_doubtful_chunks_is_taken_for_a_request() {
     let smuggled = String::from_utf8(Request::get("/v1/models/wild-smuggled").wire()).unwrap();
     let head = String::from_utf8(Request::post(CHAT, "").sending(Sending::Chunked(1)).head_bytes()).unwrap();
     let body = format!("{:x}\r\n{}\r\n", chat("m").len(), chat("m"));
-    for bytes in [
-        format!("{head}\r\n{smuggled}"),
-        format!("{head}{body}0\r\n\r\n{smuggled}"),
-        format!("{head}{body}\r\n0\r\n\r\n{smuggled}"),
-    ] {
+    for bytes in [format!("{head}\r\n{smuggled}"), format!("{head}{body}\r\n0\r\n\r\n{smuggled}")] {
         let mut client = world.gateway.connect().await;
         client.send(bytes.as_bytes()).await.unwrap();
         let first = client.read().await.unwrap();

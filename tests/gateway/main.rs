@@ -19,6 +19,8 @@ mod authorisation;
 mod errors;
 mod failover;
 mod harness;
+mod hostile;
+mod hostile_h2;
 mod inspection;
 mod models;
 mod multipart;

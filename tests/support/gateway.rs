@@ -223,6 +223,11 @@ impl Gateway {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status =

@@ -18,8 +18,9 @@ pub use budget::{Budget, Meter};
 pub use held::HeldLimits;
 pub use watch::{Expiry, Watch};
 
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -41,6 +42,8 @@ pub struct BodyLimits {
     pub replay_bytes_max: u64,
     /// Longest wait for the next bytes.
     pub stall: Duration,
+    /// How slowly it may come.
+    pub pace: Pace,
     /// What is kept, and where.
     pub held: HeldLimits,
 }
@@ -57,6 +60,15 @@ pub enum Next {
 /// What is kept of a body whose attempt is the last. A pooled connection that turns out dead does so within
 /// the first bytes, and memory that is not kept is used again while it is still in the processor's cache.
 const LAST_REPLAY_BYTES_MAX: u64 = 256 << 10;
+
+/// How slowly a body may come.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Waits for the client, all together, that nothing is asked of.
+    pub grace: Duration,
+    /// Bytes per second of waiting beyond that.
+    pub rate_min: u64,
+}
 
 /// How far a body is read before it is routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +110,8 @@ pub(super) struct State {
     held: Held,
     /// Bytes read from the client.
     taken: u64,
+    /// How long the client was waited for.
+    waited: Duration,
     /// The client's last byte was read, and the body is whole.
     ended: bool,
     /// Read and scanned, not yet kept.
@@ -226,15 +240,21 @@ impl Body {
 /// Safe to cancel: a chunk that was read waits in the state.
 async fn take(session: &mut ServerSession, state: &Mutex<State>) -> pingora::Result<Option<Bytes>> {
     if state.lock().pending.is_none() {
-        let stall = state.lock().limits.stall;
-        let chunk = match pingora_timeout::timeout(stall, session.read_request_body()).await {
+        let wait_max = state.lock().wait_max();
+        let waiting = Waiting { state, since: Instant::now() };
+        let read = pingora_timeout::timeout(wait_max, session.read_request_body()).await;
+        drop(waiting);
+        let chunk = match read {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(error)) => {
                 // Where the next request would begin is anyone's guess.
                 session.set_keepalive(None);
                 return Err(state.lock().broken(error));
             }
-            Err(_) => return Err(state.lock().fail(ApiError::body_timeout())),
+            Err(_) => {
+                session.set_keepalive(None);
+                return Err(state.lock().fail(ApiError::body_timeout()));
+            }
         };
         let done = chunk.is_none() || session.is_body_done();
         state.lock().accept(chunk, done)?;
@@ -251,6 +271,32 @@ fn malformed() -> ApiError {
     ApiError::bad_request("The request body is malformed or was cut short.")
 }
 
+/// Whether the edge ended the body at a byte that breaks its framing.
+fn refused_by_edge(error: &Error) -> bool {
+    error.root_cause().downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::InvalidData)
+}
+
+/// Adds to what was waited for the client, also when the wait is cancelled.
+struct Waiting<'a> {
+    state: &'a Mutex<State>,
+    since: Instant,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let waited = self.since.elapsed();
+        self.state.lock().waited += waited;
+    }
+}
+
+impl Pace {
+    /// How much longer a body may be waited for, after `waited` for `taken` bytes.
+    fn left(&self, taken: u64, waited: Duration) -> Duration {
+        let earned = Duration::from_secs_f64(taken as f64 / self.rate_min.max(1) as f64);
+        self.grace.saturating_add(earned).saturating_sub(waited)
+    }
+}
+
 impl State {
     fn new(wanted: Wanted, limits: Arc<BodyLimits>) -> Self {
         Self {
@@ -262,6 +308,7 @@ impl State {
             limits,
             stage: Stage::Capture,
             taken: 0,
+            waited: Duration::ZERO,
             ended: false,
             pending: None,
             cursor: 0,
@@ -271,6 +318,11 @@ impl State {
             lost: false,
             fault: None,
         }
+    }
+
+    /// How long the next bytes may be waited for.
+    fn wait_max(&self) -> Duration {
+        self.limits.stall.min(self.limits.pace.left(self.taken, self.waited))
     }
 
     /// Records why the exchange ends; the engine gets an error that only says that it does.
@@ -283,6 +335,7 @@ impl State {
     /// answer; one that broke the framing or closed its half inside the body does.
     fn broken(&mut self, error: Box<Error>) -> Box<Error> {
         match error.etype() {
+            ErrorType::ReadError if refused_by_edge(&error) => self.fail(malformed()),
             ErrorType::ReadError | ErrorType::H2Error => error,
             ErrorType::ReadTimedout => self.fail(ApiError::body_timeout()),
             _ => self.fail(malformed()),
@@ -428,6 +481,16 @@ fn spliced(bytes: Bytes, start: u64, splice: &Splice) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rule_19_a_body_must_keep_its_pace_once_the_grace_is_spent() {
+        let pace = Pace { grace: Duration::from_secs(60), rate_min: 1024 };
+        let left = |taken, waited| pace.left(taken, Duration::from_secs(waited));
+        assert_eq!(left(0, 0), Duration::from_secs(60));
+        assert_eq!(left(10, 60).as_secs(), 0);
+        assert_eq!(left(1024 * 100, 60), Duration::from_secs(100));
+        assert_eq!(left(1024 * 100, 161), Duration::ZERO);
+    }
 
     #[test]
     fn a_splice_comes_out_the_same_however_the_body_is_cut() {

@@ -1,0 +1,211 @@
+//! The edge: what stands between the network and the engine's HTTP parser.
+//!
+//! Owns the bounds on connections, the strict reading of HTTP/1 framing, and the answers to what fails there.
+//! Knows nothing of keys, models or providers. The engine's parser forgives what another server may read
+//! differently (ARCHITECTURE.md lists each case); here such a request is refused before the engine sees it, and
+//! nothing of it, or of what follows it on the connection, reaches a provider.
+//!
+//! HTTP/2 passes as it is, since its framing leaves no room for two readings; what its heads may say is checked
+//! once they are decoded ([`check_decoded`]).
+
+pub mod chunked;
+mod connections;
+mod decoded;
+mod fault;
+mod grammar;
+mod guard;
+pub mod head;
+mod link;
+mod refusal;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::{ALPN, Stream};
+use pingora::server::ShutdownWatch;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+pub use connections::{ConnectionLimits, raise_descriptor_limit};
+pub use decoded::check_decoded;
+pub use fault::Fault;
+
+use crate::config::ClientConf;
+use crate::error::ApiError;
+use crate::metrics;
+use connections::Connections;
+use guard::{Guard, Home};
+use head::HeadLimits;
+use link::{Ending, Link, LinkLimits};
+use refusal::Refused;
+
+/// RFC 9113 section 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a client that found no place is asked to wait.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many clients that found no place are told so at a time; the others are just closed.
+const TOLD_MAX: usize = 64;
+
+/// The application behind a listener: checks what comes, and hands it to the engine's HTTP application `A`.
+pub struct Edge<A> {
+    engine: Arc<A>,
+    connections: Arc<Connections>,
+    limits: Arc<LinkLimits>,
+    tellers: Semaphore,
+}
+
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
+    /// Stands before `engine`, which must take h2c.
+    pub fn new(engine: A, conf: &ClientConf, connections: ConnectionLimits) -> Self {
+        let limits = LinkLimits {
+            head: HeadLimits::of(conf),
+            header_timeout: conf.header_timeout,
+            keepalive: conf.keepalive,
+            write_stall: conf.write_stall,
+        };
+        Self {
+            engine: Arc::new(engine),
+            connections: Connections::new(connections),
+            limits: Arc::new(limits),
+            tellers: Semaphore::new(TOLD_MAX),
+        }
+    }
+
+    /// Serves one connection until it closes.
+    async fn serve(&self, io: Stream, shutdown: &ShutdownWatch) {
+        let client_ip = client_ip(&io);
+        let alpn = io.selected_alpn_proto();
+        let secure = io.get_ssl_digest().is_some();
+        let mut link = Link::new(io, Arc::clone(&self.limits));
+        let Some(_permit) = self.connections.admit(client_ip) else {
+            return self.turn_away(link, client_ip).await;
+        };
+        let protocol = match (alpn, secure) {
+            (Some(ALPN::H2), _) => Some(Protocol::Http2),
+            (_, true) => Some(Protocol::Http1),
+            (_, false) => tokio::select! {
+                protocol = protocol(&mut link) => protocol,
+                () = draining(shutdown.clone()) => None,
+            },
+        };
+        match protocol {
+            Some(Protocol::Http1) => self.serve_http1(link, (client_ip, shutdown)).await,
+            Some(Protocol::Http2) => {
+                link.open();
+                ServerApp::process_new(&self.engine, Box::new(Guard::new(link, &Home::default())), shutdown).await;
+            }
+            None => {}
+        }
+    }
+
+    /// Request after request, as the engine's own loop does it, but each begins only after the one before.
+    async fn serve_http1(&self, link: Link, (client_ip, shutdown): (Option<IpAddr>, &ShutdownWatch)) {
+        let home = Home::default();
+        let mut session = ServerSession::new_http1(Box::new(Guard::new(link, &home)));
+        let keepalive = whole_seconds(self.limits.keepalive);
+        session.set_keepalive((!*shutdown.borrow()).then_some(keepalive));
+        while let Some(kept) = self.engine.process_new_http(session, shutdown).await {
+            let (stream, settings) = kept.consume();
+            let Some(stream) = Guard::next_request(stream) else { break };
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            // What the engine carries over is "for ever".
+            session.set_keepalive(Some(keepalive));
+        }
+        let link = home.lock().take();
+        if let Some(mut link) = link {
+            self.part(&mut link, client_ip).await;
+        }
+    }
+
+    /// The last word to a client that the engine is done with.
+    async fn part(&self, link: &mut Link, client_ip: Option<IpAddr>) {
+        match link.ending() {
+            Ending::Refused(fault, path) => {
+                let path = path.as_deref().unwrap_or_default();
+                let error = fault.answer(&self.limits.head, path);
+                refusal::refuse(link, &error, Refused { path, client_ip }).await;
+            }
+            Ending::Unread => refusal::linger(link).await,
+            Ending::Clean => {}
+        }
+    }
+
+    /// Tells a client that there is no place for its connection.
+    async fn turn_away(&self, mut link: Link, client_ip: Option<IpAddr>) {
+        metrics::connection_refused();
+        let Ok(_teller) = self.tellers.try_acquire() else { return };
+        let error = ApiError::overloaded(FULL_RETRY_AFTER);
+        refusal::refuse(&mut link, &error, Refused { path: "", client_ip }).await;
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Edge<A> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        self.serve(stream, shutdown).await;
+        None
+    }
+
+    async fn cleanup(&self) {
+        self.engine.http_cleanup().await;
+    }
+}
+
+/// The engine's HTTP/2 options: its bounded defaults, and ours.
+pub fn http2_options(conf: &ClientConf) -> H2Options {
+    let bounded = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let mut options = default_h2_options();
+    options.max_concurrent_streams(bounded(conf.h2_streams_max));
+    options.max_header_list_size(bounded(conf.header_bytes_max));
+    options
+}
+
+/// Reads until it is clear what the client speaks. `None`: it left, or stayed silent for too long.
+async fn protocol(link: &mut Link) -> Option<Protocol> {
+    let mut limit = link.limits().keepalive;
+    loop {
+        let read = timeout(limit, poll_fn(|cx| link.poll_fill(cx))).await;
+        let read = read.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+        let held = link.held();
+        match read {
+            _ if held.starts_with(HTTP2_PREFACE) => return Some(Protocol::Http2),
+            Ok(1..) if HTTP2_PREFACE.starts_with(held) => limit = link.limits().header_timeout,
+            _ if held.is_empty() => return None,
+            // Also the beginning of a preface that does not go on; as HTTP/1 it is refused.
+            _ => return Some(Protocol::Http1),
+        }
+    }
+}
+
+/// Waits until the process drains.
+async fn draining(mut shutdown: ShutdownWatch) {
+    // An error means that the server is gone, which is the same.
+    let _ = shutdown.wait_for(|draining| *draining).await;
+}
+
+fn client_ip(io: &Stream) -> Option<IpAddr> {
+    io.get_socket_digest()?.peer_addr()?.as_inet().map(|address| address.ip())
+}
+
+/// The engine takes whole seconds, and 0 for ever.
+fn whole_seconds(limit: Duration) -> u64 {
+    limit.as_secs().max(1)
+}
+
+#[cfg(test)]
+mod tests;
