@@ -9,12 +9,15 @@ mod admission;
 mod answer;
 pub mod body;
 mod call;
+mod conversation;
 mod dns;
 mod exchange;
 pub mod inspect;
 pub mod lanes;
 mod models;
+pub mod pick;
 mod respond;
+pub mod retry;
 pub mod route;
 mod upstream;
 
@@ -41,7 +44,9 @@ use body::{Body, BodyLimits, Budget, HeldLimits, Meter, ReadUntil, Wanted, Watch
 use call::{Call, Routed};
 use dns::Dns;
 use inspect::Inspector;
-use lanes::Lanes;
+use lanes::Known;
+use retry::RetryBudgets;
+use route::View;
 use upstream::Peers;
 
 /// The longest wait for a client to take more of its answer.
@@ -51,7 +56,8 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 pub struct Gateway {
     live: Arc<Live>,
     limits: Arc<BodyLimits>,
-    lanes: Lanes,
+    known: Known,
+    budgets: RetryBudgets,
     dns: Dns,
     peers: Peers,
 }
@@ -82,7 +88,9 @@ impl Gateway {
             },
         };
         let dns = Dns::new(conf.upstream.dns_ttl_max);
-        Self { live, limits: Arc::new(limits), lanes: Lanes::default(), dns, peers: Peers::new(conf.upstream.idle) }
+        let peers = Peers::new(conf.upstream.idle);
+        let (known, budgets) = (Known::default(), RetryBudgets::default());
+        Self { live, limits: Arc::new(limits), known, budgets, dns, peers }
     }
 
     async fn admit(&self, session: &mut Session, call: &mut Call) -> Result<Admitted, ApiError> {
@@ -164,6 +172,12 @@ impl Gateway {
         let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;
         call.requested = Some(named.clone());
         let grant = admission::authorise(caller, &snapshot, &named)?;
+        let headers = &session.downstream_session.req_header().headers;
+        if conversation::needs_head(&snapshot, &grant.model, headers)
+            && let Some(body) = &call.body
+        {
+            body.read_head(&mut session.downstream_session, conversation::HEAD_BYTES).await?;
+        }
         self.route(session, call, (snapshot, grant))?;
         let routed = call.routed.as_mut().zip(call.body.as_mut());
         if let Some((routed, body)) = routed {
@@ -195,14 +209,20 @@ impl Gateway {
                 requested: &grant.model,
                 endpoint,
                 facts: facts.as_ref(),
-                kept_out: &|lane| self.lanes.kept_out(lane, now),
+                view: View {
+                    out: &|lane| self.known.health.out(lane, now),
+                    load: &|place| self.known.loads.seen(place, now),
+                },
                 seed: fastrand::u64(..),
+                conversation: &|| conversation::mark(&session.req_header().headers, call.body.as_ref()),
             },
         )?;
+        let budget = self.budgets.of(&plan.model.name, now);
+        budget.request(now);
         let timeouts: Timeouts = plan.model.timeouts;
         let watch = Arc::new(Watch::new(call.began, timeouts));
         call.requested = Some(grant.model);
-        call.routed = Some(Routed::new(snapshot, plan, watch));
+        call.routed = Some(Routed::new(snapshot, plan, (watch, budget)));
         Ok(())
     }
 }
@@ -335,7 +355,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut ResponseHeader,
         call: &mut Call,
     ) -> Result<()> {
-        self.judge(upstream, call)
+        exchange::judge(upstream, call)
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, _call: &mut Call) -> Result<()> {
