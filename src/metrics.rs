@@ -5,6 +5,7 @@
 //! the endpoint table, `code` one of [`crate::error::ApiError`]'s. Observing a request or an attempt costs
 //! one hash look-up and a few atomic additions, without allocation once a series exists.
 
+mod ejection;
 mod outcome;
 mod process;
 
@@ -22,6 +23,7 @@ use prometheus::{
 use crate::access::Record;
 use crate::endpoint::ENDPOINTS;
 
+pub use ejection::Ejection;
 pub use outcome::Outcome;
 
 /// Label value for a request without an endpoint or a configured model.
@@ -113,14 +115,29 @@ pub fn attempt(provider: &str, outcome: Outcome) {
     METRICS.with_provider(provider, |series| series.attempts[outcome as usize].inc());
 }
 
-/// Counts a key or target of `provider` kept out for `period`, e.g. by `Retry-After`.
-pub fn ejection(provider: &str, period: Duration) {
+/// Counts a key, quota or origin of `provider` put out for `period`.
+pub fn ejection(provider: &str, reason: Ejection, period: Duration) {
     let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + period;
     let until_secs = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
     METRICS.with_provider(provider, |series| {
-        series.ejections.inc();
+        series.ejections[reason as usize].inc();
         series.ejected_until.set(series.ejected_until.get().max(until_secs));
     });
+}
+
+/// Counts a key, quota or origin that was put out.
+pub fn lane_out() {
+    METRICS.lanes_out.inc();
+}
+
+/// Counts a key, quota or origin that is in again, or forgotten.
+pub fn lane_in() {
+    METRICS.lanes_out.dec();
+}
+
+/// Counts an attempt that the retry budget of its model refused.
+pub fn retry_refused() {
+    METRICS.retries_refused.inc();
 }
 
 /// Request body bytes taken into memory.
@@ -205,7 +222,7 @@ pub fn render() -> Result<Vec<u8>, prometheus::Error> {
     Ok(out)
 }
 
-static METRICS: Lazy<Metrics> = Lazy::new(Metrics::new);
+static METRICS: Lazy<Metrics> = Lazy::new(Metrics::started);
 
 const CLASSES: [&str; 6] = [NONE, "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -235,6 +252,8 @@ struct Metrics {
     attempts: IntCounterVec,
     ejections: IntCounterVec,
     ejected_until: IntGaugeVec,
+    lanes_out: IntGauge,
+    retries_refused: IntCounter,
     in_flight: IntGauge,
     open_streams: IntGauge,
     connections: IntGauge,
@@ -268,7 +287,7 @@ struct EndpointSeries {
 
 struct ProviderSeries {
     attempts: [IntCounter; Outcome::ALL.len()],
-    ejections: IntCounter,
+    ejections: [IntCounter; Ejection::ALL.len()],
     ejected_until: IntGauge,
 }
 
@@ -276,7 +295,7 @@ impl Metrics {
     fn new() -> Self {
         let make = Maker { registry: Registry::new() };
         let request_labels = ["endpoint", "model"];
-        let metrics = Self {
+        Self {
             requests: make.counters(
                 "forge_requests_total",
                 "Requests that ended, by the class of the status sent; none: the client left before there was one.",
@@ -304,13 +323,21 @@ impl Metrics {
             ),
             ejections: make.counters(
                 "forge_upstream_ejections_total",
-                "Times a key or target was kept out for a while.",
-                &["provider"],
+                "Times a key, a quota or an origin was put out for a while, by reason.",
+                &["provider", "reason"],
             ),
             ejected_until: make.gauges(
                 "forge_upstream_ejected_until_timestamp_seconds",
                 "When the latest ejection ends; in the past: none is in force.",
                 &["provider"],
+            ),
+            lanes_out: make.gauge(
+                "forge_upstream_lanes_out",
+                "Keys, quotas and origins that were put out and have not worked since.",
+            ),
+            retries_refused: make.counter(
+                "forge_retries_refused_total",
+                "Attempts not made because the model's retry budget was used up.",
             ),
             in_flight: make.gauge("forge_requests_in_flight", "Requests being served."),
             open_streams: make.gauge("forge_open_streams", "Answers being streamed."),
@@ -335,12 +362,16 @@ impl Metrics {
             by_endpoint: make.endpoints(),
             by_provider: RwLock::default(),
             registry: make.registry,
-        };
+        }
+    }
+
+    /// With the series that are worth a zero before their first event.
+    fn started() -> Self {
+        let metrics = Self::new();
         metrics.start();
         metrics
     }
 
-    /// Series that are worth a zero before their first event.
     fn start(&self) {
         for result in ["loaded", "rejected"] {
             self.reloads.with_label_values(&[result]);
@@ -361,7 +392,7 @@ impl Metrics {
     fn with_provider(&self, provider: &str, observe: impl FnOnce(&ProviderSeries)) {
         with_series(&self.by_provider, provider, observe, |provider| ProviderSeries {
             attempts: Outcome::ALL.map(|outcome| self.attempts.with_label_values(&[provider, outcome.name()])),
-            ejections: self.ejections.with_label_values(&[provider]),
+            ejections: Ejection::ALL.map(|reason| self.ejections.with_label_values(&[provider, reason.name()])),
             ejected_until: self.ejected_until.with_label_values(&[provider]),
         });
     }
@@ -380,7 +411,9 @@ impl Metrics {
         for outcome in Outcome::ALL {
             let _ = self.attempts.remove_label_values(&[provider, outcome.name()]);
         }
-        let _ = self.ejections.remove_label_values(&[provider]);
+        for reason in Ejection::ALL {
+            let _ = self.ejections.remove_label_values(&[provider, reason.name()]);
+        }
         let _ = self.ejected_until.remove_label_values(&[provider]);
     }
 }

@@ -145,7 +145,8 @@ fn settings_of_a_model_are_read() {
     let on = smart.retry.on;
     assert!(on.connect && on.rate_limited && on.server_error && on.first_byte && !on.request_timeout);
     let cheap = models.find("priyo-cheap").unwrap();
-    assert_eq!(cheap.pick, Pick::Cheapest);
+    assert_eq!((cheap.pick, models.find("half").unwrap().pick), (Pick::Cheapest, Pick::P2c));
+    assert_eq!((smart.retry.budget_percent, cheap.retry.budget_percent), (5, 20));
     let prices: Vec<_> = cheap.to.iter().map(|target| target.price.unwrap()).collect();
     assert_eq!((prices[0].input_microusd, prices[0].cached_input_microusd), (3_000_000, Some(300_000)));
     assert_eq!((prices[1].input_microusd, prices[1].output_microusd), (100_000, 200_000));

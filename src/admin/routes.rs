@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::config::{
-    Auth, EchoModel, Finding, Flavor, HttpVersions, Model, Origin, Pick, Provider, ReloadStatus, Retry, Snapshot,
-    Target, Tier, Timeouts,
+    Auth, EchoModel, Finding, Flavor, HttpVersions, Model, Origin, Provider, ReloadStatus, Retry, Snapshot, Target,
+    Tier, Timeouts,
 };
 
 pub(super) fn view(snapshot: &Snapshot, reload: &ReloadStatus) -> Value {
@@ -81,10 +81,7 @@ fn model_view(model: &Model) -> Value {
         "name": model.name,
         "to": model.to.iter().map(target_view).collect::<Vec<_>>(),
         "else": model.fallback.iter().map(target_view).collect::<Vec<_>>(),
-        "pick": match model.pick {
-            Pick::Weighted => "weighted",
-            Pick::Cheapest => "cheapest",
-        },
+        "pick": model.pick.name(),
         "timeouts_ms": timeouts_view(&model.timeouts),
         "retry": retry_view(&model.retry),
         "echo_model": match model.echo_model {
@@ -127,7 +124,7 @@ fn retry_view(retry: &Retry) -> Value {
         ("5xx", on.server_error),
     ];
     let names: Vec<&str> = outcomes.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
-    json!({"attempts": retry.attempts, "on": names})
+    json!({"attempts": retry.attempts, "on": names, "budget_percent": retry.budget_percent})
 }
 
 fn tier_view(tier: &Tier) -> Value {

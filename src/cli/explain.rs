@@ -15,7 +15,7 @@ use super::{Failure, check};
 use crate::config::{Facts, Key, Pick, Snapshot, Target, Tier};
 use crate::endpoint::{Endpoint, ModelIn};
 use crate::error::ApiError;
-use crate::proxy::route::{self, Attempt, PassedOver, Plan, Why};
+use crate::proxy::route::{self, Attempt, PassedOver, Plan, View, Why};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Nothing is sent and nothing is started. What a running process knows, such as a provider \
@@ -165,8 +165,9 @@ fn decide(args: &ExplainArgs, snapshot: &Snapshot, caller: &Caller) -> Result<Pl
             requested: &args.model,
             endpoint: args.endpoint,
             facts: (!snapshot.rules.is_empty()).then_some(&facts),
-            kept_out: &|_| None,
+            view: View::AT_REST,
             seed: args.seed,
+            conversation: &|| None,
         },
     )
 }
@@ -195,7 +196,7 @@ fn plan_as_text(text: &mut String, args: &ExplainArgs, snapshot: &Snapshot, plan
     };
     let (model, retry) = (&plan.model, &plan.model.retry);
     let _ = writeln!(text, "rule      {rule}");
-    let _ = writeln!(text, "model     {}, pick: {}, attempts: {}", model.name, pick(model.pick), retry.attempts);
+    let _ = writeln!(text, "model     {}, pick: {}, attempts: {}", model.name, model.pick.name(), retry.attempts);
     for (index, attempt) in plan.attempts.iter().enumerate() {
         let number = format!("{}.", index + 1);
         let (target, why) = (shown(args, plan.target(attempt.slot)), why_here(plan, index));
@@ -237,17 +238,10 @@ fn as_json(args: &ExplainArgs, snapshot: &Snapshot, decision: &Result<Plan, ApiE
         "requested": args.model,
         "rule": rule.map(|(index, rule)| json!({"index": index, "when": rule.when})),
         "model": plan.model.name,
-        "pick": pick(plan.model.pick),
+        "pick": plan.model.pick.name(),
         "attempts": attempts.collect::<Vec<_>>(),
         "passed_over": passed_over.collect::<Vec<_>>(),
     })
-}
-
-fn pick(pick: Pick) -> &'static str {
-    match pick {
-        Pick::Weighted => "weighted",
-        Pick::Cheapest => "cheapest",
-    }
 }
 
 fn shown(args: &ExplainArgs, target: &Target) -> String {
@@ -283,6 +277,9 @@ fn why_here(plan: &Plan, index: usize) -> String {
         (None, _) => "`else`: when all of `to` failed".into(),
         (Some(_), _) if model.to.len() == 1 => "the only target".into(),
         (Some(target), Pick::Weighted) => format!("drawn by weight {} of {total}", target.weight),
+        (Some(_), Pick::LeastBusy) => "fewest requests in flight; with none, drawn by weight".into(),
+        (Some(_), Pick::P2c) => "the quicker of two drawn by weight; with nothing known, as drawn".into(),
+        (Some(_), Pick::Prefix) => "by the conversation, for which --seed stands here".into(),
         (Some(target), Pick::Cheapest) => target.price.map_or("no price: last".into(), |price| {
             format!("price {} + {} microusd per million tokens", price.input_microusd, price.output_microusd)
         }),
@@ -292,7 +289,7 @@ fn why_here(plan: &Plan, index: usize) -> String {
 fn why_not(args: &ExplainArgs, passed: &PassedOver) -> String {
     match passed.why {
         Why::EndpointNotServed => format!("does not serve {}", args.endpoint.name()),
-        Why::KeptOut(left, _) => format!("kept out for {}", humantime::format_duration(left)),
+        Why::KeptOut(out) => format!("kept out for {}", humantime::format_duration(out.left)),
         Why::BeyondAttempts => "`retry.attempts` ends before it".into(),
     }
 }

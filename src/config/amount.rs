@@ -31,6 +31,12 @@ pub(super) fn microusd(text: &str) -> Option<u64> {
     digits(whole)?.checked_mul(1_000_000)?.checked_add(digits(&format!("{decimals}{zeros}"))?)
 }
 
+/// `20%`: whole, at most 100.
+pub(super) fn percent(text: &str) -> Option<u32> {
+    let number = text.strip_suffix('%').filter(|number| number.len() <= 3)?;
+    digits(number).and_then(|number| u32::try_from(number).ok()).filter(|number| *number <= 100)
+}
+
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?.trim_end(), *scale)));
     let (number, scale) = unit.unwrap_or((text, 1));
@@ -54,6 +60,10 @@ mod tests {
         assert_eq!(duration("1h 30m"), Some(Duration::from_secs(5400)));
         for bad in ["", "+1", "-1", "1.5", "k", "1kk", "18446744073709551616", "18446744073709551615M"] {
             assert_eq!(count(bad), None, "{bad}");
+        }
+        assert_eq!((percent("0%"), percent("20%"), percent("100%")), (Some(0), Some(20), Some(100)));
+        for bad in ["", "%", "20", "101%", "-1%", "0.5%", "0020%", "20 %"] {
+            assert_eq!(percent(bad), None, "{bad}");
         }
         for bad in ["0s", "2 days", "10", "-1s", ""] {
             assert_eq!(duration(bad), None, "{bad}");

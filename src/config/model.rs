@@ -264,11 +264,7 @@ fn check_name(name: &str, place: &Place<'_>) -> Option<Pattern> {
 }
 
 fn pick(text: &str) -> Option<Pick> {
-    match text {
-        "weighted" => Some(Pick::Weighted),
-        "cheapest" => Some(Pick::Cheapest),
-        _ => None,
-    }
+    Pick::ALL.into_iter().find(|pick| pick.name() == text)
 }
 
 fn echo_model(text: &str) -> Option<EchoModel> {
@@ -301,7 +297,11 @@ fn timeouts(place: &Place<'_>) -> Timeouts {
 fn retry(place: &Place<'_>) -> Retry {
     let default = Retry::default();
     let attempts = place.read("attempts", amount::count).and_then(|attempts| u32::try_from(attempts).ok());
-    Retry { attempts: attempts.unwrap_or(default.attempts), on: place.get("on").map_or(default.on, |on| retry_on(&on)) }
+    Retry {
+        attempts: attempts.unwrap_or(default.attempts),
+        on: place.get("on").map_or(default.on, |on| retry_on(&on)),
+        budget_percent: place.read("budget", amount::percent).unwrap_or(default.budget_percent),
+    }
 }
 
 fn retry_on(place: &Place<'_>) -> RetryOn {

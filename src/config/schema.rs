@@ -30,6 +30,7 @@ fn of(shape: &Shape) -> Value {
             {"type": "number", "minimum": 0},
             {"type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,6})?$"},
         ]}),
+        Shape::Percent => json!({"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}),
         Shape::Secret => json!({"type": "string", "pattern": "^(none$|env:.|file:.|plain:.)"}),
         Shape::Address => json!({"type": "string", "examples": ["0.0.0.0:8080"]}),
         Shape::Choice(words) => words_of(words.iter().copied()),

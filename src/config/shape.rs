@@ -7,6 +7,7 @@ use super::amount;
 use super::catalogue;
 use super::finding::nearest;
 use super::place::Place;
+use super::snapshot::Pick;
 use super::tree::Kind;
 use crate::endpoint::Endpoint;
 
@@ -23,6 +24,8 @@ pub(super) enum Shape {
     Duration,
     /// US dollars per million tokens.
     Price,
+    /// A whole number of per cent, 0% to 100%.
+    Percent,
     /// `env:NAME`, `file:PATH`, `plain:TEXT`.
     Secret,
     /// `IP:PORT`.
@@ -112,7 +115,7 @@ const MODEL: Shape = short(
     &[
         required("to", Shape::Many(&TARGET), "Targets, tried in the order `pick` gives."),
         key("else", Shape::Many(&TARGET), "Targets tried in this order when all of `to` failed."),
-        key("pick", Shape::Choice(&["weighted", "cheapest"]), "How `to` is ordered. Default: weighted."),
+        key("pick", Shape::Choice(PICKS), "How `to` is ordered. Default: weighted."),
         key("timeouts", map(TIMEOUTS), "Time limits."),
         key("retry", map(RETRY), "When another target is tried."),
         key("price", map(PRICE), "The price of every target that names none."),
@@ -120,6 +123,9 @@ const MODEL: Shape = short(
         key("owned_by", Shape::Text, "Shown in GET /v1/models. Default: the first target's provider."),
     ],
 );
+
+const PICKS: &[&str] =
+    &[Pick::Weighted.name(), Pick::Cheapest.name(), Pick::LeastBusy.name(), Pick::P2c.name(), Pick::Prefix.name()];
 
 const TARGET: Shape = short(
     "use",
@@ -147,6 +153,11 @@ pub(super) const RETRY_ON: &[&str] = &["connect", "first_byte", "408", "429", "5
 const RETRY: &[Key] = &[
     key("attempts", Shape::Count { min: 1, max: 16 }, "Attempts in all, the first included. Default: 3."),
     key("on", Shape::Many(&Shape::Choice(RETRY_ON)), "Outcomes that move on to the next target. Default: all."),
+    key(
+        "budget",
+        Shape::Percent,
+        "Attempts beyond the first, as a share of the model's requests; 10 a second are free. Default: 20%.",
+    ),
 ];
 
 const PRICE: &[Key] = &[
@@ -240,6 +251,7 @@ impl Shape {
             | Shape::Bytes
             | Shape::Duration
             | Shape::Price
+            | Shape::Percent
             | Shape::Secret
             | Shape::Address
             | Shape::Choice(_)
@@ -278,6 +290,7 @@ impl Shape {
             Shape::Bytes => amount::bytes(text).is_some_and(|value| value > 0),
             Shape::Duration => amount::duration(text).is_some(),
             Shape::Price => amount::microusd(text).is_some(),
+            Shape::Percent => amount::percent(text).is_some(),
             Shape::Address => text.parse::<std::net::SocketAddr>().is_ok(),
             // A secret's own check (secret.rs) says more than a shape could; and must not show it.
             Shape::Text | Shape::Secret => true,
@@ -296,6 +309,7 @@ impl Shape {
             Shape::Bytes => "a number of bytes, e.g. 64MiB".to_owned(),
             Shape::Duration => "a duration above zero and at most a day, e.g. 500ms, 2s, 10m".to_owned(),
             Shape::Price => "US dollars with at most six decimals, e.g. 3.00".to_owned(),
+            Shape::Percent => "per cent from 0% to 100%, e.g. 20%".to_owned(),
             Shape::Secret => "env:NAME or file:PATH".to_owned(),
             Shape::Address => "IP:PORT, e.g. 0.0.0.0:8080".to_owned(),
             Shape::Choice(words) => format!("one of {}", words.join(", ")),

@@ -224,6 +224,30 @@ pub enum Pick {
     Weighted,
     /// By price, cheapest first; equals by weight.
     Cheapest,
+    /// Fewest requests in flight per weight first; equals by weight.
+    LeastBusy,
+    /// Of two at random by weight, the one with the smaller (requests in flight + 1) x latency; the rest follow
+    /// by that measure. "Power of two choices": Mitzenmacher 2001.
+    P2c,
+    /// The same target for the same conversation, unless it has more than 1.25x its share of what is in flight.
+    /// Consistent hashing with bounded loads: <https://arxiv.org/abs/1608.01350>.
+    Prefix,
+}
+
+impl Pick {
+    /// Every way, in the order they are documented.
+    pub const ALL: [Pick; 5] = [Pick::Weighted, Pick::Cheapest, Pick::LeastBusy, Pick::P2c, Pick::Prefix];
+
+    /// The word of routes.yaml.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Pick::Weighted => "weighted",
+            Pick::Cheapest => "cheapest",
+            Pick::LeastBusy => "least_busy",
+            Pick::P2c => "p2c",
+            Pick::Prefix => "prefix",
+        }
+    }
 }
 
 /// A target's price, in micro-dollars per million units.
@@ -268,11 +292,13 @@ pub struct Retry {
     pub attempts: u32,
     /// Which outcomes move on to the next.
     pub on: RetryOn,
+    /// Attempts beyond the first, per cent of the model's recent requests; 0..=100. Default 20.
+    pub budget_percent: u32,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, on: RetryOn::default() }
+        Self { attempts: 3, on: RetryOn::default(), budget_percent: 20 }
     }
 }
 

@@ -63,12 +63,17 @@ fn guards_count_down_when_dropped() {
 
 #[test]
 fn an_ejection_keeps_its_latest_end() {
-    ejection("p-eject", Duration::from_secs(100));
-    ejection("p-eject", Duration::from_secs(1));
+    ejection("p-eject", Ejection::RateLimited, Duration::from_secs(100));
+    ejection("p-eject", Ejection::Failing, Duration::from_secs(1));
     let until = value(r#"forge_upstream_ejected_until_timestamp_seconds{provider="p-eject"}"#).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((98.0..=101.0).contains(&(until - now)), "{until} {now}");
-    assert_eq!(value(r#"forge_upstream_ejections_total{provider="p-eject"}"#), Some(2.0));
+    for (index, reason) in Ejection::ALL.into_iter().enumerate() {
+        assert_eq!(reason as usize, index);
+        let series = format!(r#"forge_upstream_ejections_total{{provider="p-eject",reason="{}"}}"#, reason.name());
+        let expected = matches!(reason, Ejection::RateLimited | Ejection::Failing);
+        assert_eq!(value(&series), Some(f64::from(u8::from(expected))), "{series}");
+    }
 }
 
 #[test]

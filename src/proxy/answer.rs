@@ -46,6 +46,10 @@ pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> 
     if sse || upgraded {
         routed.streams();
     }
+    if upgraded {
+        // What follows is no body, and passes by.
+        routed.works();
+    }
     routed.opening =
         replaceable.then(|| Opened { opening: Opening::new(endpoint), bytes: BytesMut::new(), since: Instant::now() });
     let body =
@@ -62,7 +66,7 @@ pub(super) fn refuse(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
         return Err(turn_down(call, Judgement::Refusal, ApiError::upstream_refusal(status, None)));
     }
     let Some(routed) = call.routed.as_mut() else { return Ok(()) };
-    routed.settle(Outcome::RequestRefused);
+    routed.settle(Outcome::RequestRefused, None);
     routed.answer = Answer::Refusal(status, Vec::new());
     call.failed(&ApiError::upstream_refusal(status, None));
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
@@ -126,7 +130,7 @@ pub(super) fn bytes(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Re
         call.first_byte();
     }
     if end && let Some(routed) = call.routed.as_mut() {
-        routed.settle(Outcome::Success);
+        routed.settle(Outcome::Success, None);
     }
     Ok(())
 }

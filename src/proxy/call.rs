@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 
 use super::body::{Body, Expiry, Watch};
+use super::lanes::{Fault, Underway};
+use super::retry::RetryBudget;
 use super::route::{Attempt, Plan};
 use crate::access::Record;
 use crate::adapt::echo::Echo;
@@ -53,6 +55,8 @@ pub struct Routed {
     pub plan: Plan,
     /// The time limits.
     pub watch: Arc<Watch>,
+    /// What the model may spend on further attempts.
+    pub budget: Arc<RetryBudget>,
     /// The client's Content-Length.
     pub announced: Option<u64>,
     /// What happens to the answer's body.
@@ -65,7 +69,11 @@ pub struct Routed {
     pub addresses: usize,
     /// How many of them could not be connected to, in the attempt of this position.
     unreachable: (usize, usize),
+    underway: Option<Underway>,
+    current: Option<Attempt>,
     next: usize,
+    /// Attempts of the plan that were made; those made once more count once.
+    tried: usize,
     attempts: u32,
     repeated: bool,
     settled: Option<Outcome>,
@@ -81,6 +89,15 @@ pub struct Opened {
     pub bytes: BytesMut,
     /// When it began.
     pub since: Instant,
+}
+
+/// Whether an attempt needs leave to be made on its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// It does: a lane that is kept out is passed over.
+    Asked,
+    /// It does not: it is the only one.
+    Given,
 }
 
 /// What was decided about an attempt that its answer ended.
@@ -141,8 +158,13 @@ impl Call {
 
     /// The first byte of the answer is on its way.
     pub fn first_byte(&mut self) {
-        let began = self.began;
-        self.first_byte.get_or_insert_with(|| began.elapsed());
+        if self.first_byte.is_some() {
+            return;
+        }
+        self.first_byte = Some(self.began.elapsed());
+        if let Some(routed) = self.routed.as_mut() {
+            routed.works();
+        }
     }
 
     /// The request ends in `error`.
@@ -193,18 +215,22 @@ impl Call {
 
 impl Routed {
     /// A request with a plan, before its first attempt.
-    pub fn new(snapshot: Arc<Snapshot>, plan: Plan, watch: Arc<Watch>) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, plan: Plan, (watch, budget): (Arc<Watch>, Arc<RetryBudget>)) -> Self {
         Self {
             snapshot,
             plan,
             watch,
+            budget,
             announced: None,
             answer: Answer::Awaited,
             opening: None,
             failure: None,
             addresses: 1,
             unreachable: (0, 0),
+            underway: None,
+            current: None,
             next: 0,
+            tried: 0,
             attempts: 0,
             repeated: false,
             settled: None,
@@ -213,11 +239,22 @@ impl Routed {
         }
     }
 
-    /// Moves on to the next attempt.
-    pub fn advance(&mut self) -> Option<Attempt> {
-        let attempt = *self.plan.attempts.get(self.next)?;
-        self.next += 1;
-        self.attempts += 1;
+    /// Moves on to the next attempt for which `begin` gives leave; the last one that is left before any was made
+    /// is made all the same.
+    pub fn advance(&mut self, begin: impl Fn(Attempt, Leave) -> Option<Underway>) -> Option<Attempt> {
+        self.underway = None;
+        let attempt = loop {
+            let attempt = self.plan.attempt(self.next)?;
+            self.next += 1;
+            let last = self.plan.attempt(self.next).is_none();
+            let leave = if self.tried == 0 && last { Leave::Given } else { Leave::Asked };
+            self.underway = begin(attempt, leave);
+            if self.underway.is_some() {
+                break attempt;
+            }
+        };
+        self.current = Some(attempt);
+        (self.tried, self.attempts) = (self.tried + 1, self.attempts + 1);
         (self.answer, self.opening) = (Answer::Awaited, None);
         (self.settled, self.judged) = (None, None);
         self.watch.begin_attempt();
@@ -230,7 +267,7 @@ impl Routed {
         let first = !self.repeated;
         if first {
             self.repeated = true;
-            self.next -= 1;
+            (self.next, self.tried) = (self.next - 1, self.tried - 1);
         }
         first
     }
@@ -242,7 +279,7 @@ impl Routed {
         let tried = self.addresses_tried() + 1;
         let another = tried < self.addresses.min(ADDRESSES_MAX) && self.expired().is_none();
         if another {
-            self.next -= 1;
+            (self.next, self.tried) = (self.next - 1, self.tried - 1);
             self.attempts -= 1;
             self.unreachable = (self.next, tried);
         }
@@ -257,7 +294,7 @@ impl Routed {
 
     /// The attempt under way.
     pub fn current(&self) -> Option<Attempt> {
-        self.plan.attempts.get(self.next.checked_sub(1)?).copied()
+        self.current
     }
 
     /// The target of the attempt under way.
@@ -267,7 +304,7 @@ impl Routed {
 
     /// Whether the plan has another attempt.
     pub fn has_next(&self) -> bool {
-        self.next < self.plan.attempts.len()
+        self.tried < self.plan.attempts.len() && self.plan.attempt(self.next).is_some()
     }
 
     /// Whether the head of an answer has come that is worth passing on.
@@ -275,14 +312,40 @@ impl Routed {
         !matches!(self.answer, Answer::Awaited)
     }
 
-    /// Counts how the attempt under way ended; only the first word counts.
-    pub fn settle(&mut self, outcome: Outcome) {
-        if self.settled.is_none()
-            && let Some(target) = self.target()
-        {
-            metrics::attempt(&target.provider.name, outcome);
-            self.settled = Some(outcome);
+    /// Counts how the attempt under way ended; only the first word counts. A failure is held against what is at
+    /// fault; `wait` is for how long the provider asks to be left alone.
+    pub fn settle(&mut self, outcome: Outcome, wait: Option<Duration>) {
+        if self.settled.is_some() {
+            return;
         }
+        let Some(target) = self.current().map(|attempt| self.plan.target(attempt.slot)) else { return };
+        let provider = &target.provider.name;
+        metrics::attempt(provider, outcome);
+        self.settled = Some(outcome);
+        // What ends without an answer is no longer in flight.
+        let Some(mut underway) = self.underway.take() else { return };
+        let Some(fault) = fault(outcome, wait) else {
+            if matches!(outcome, Outcome::Success | Outcome::RequestRefused) {
+                underway.answered(Instant::now());
+            }
+            return;
+        };
+        if let Some((reason, period)) = underway.failed(Instant::now(), (fault, fastrand::f64())) {
+            log::warn!("provider {provider}: kept out for {period:.1?}: {}", reason.name());
+            metrics::ejection(provider, reason, period);
+        }
+    }
+
+    /// The provider does what was asked for, although nothing of an answer's body has come.
+    pub fn works(&mut self) {
+        if let Some(underway) = self.underway.as_mut() {
+            underway.answered(Instant::now());
+        }
+    }
+
+    /// However the attempt under way ends, it says nothing about its lane.
+    pub fn excuse(&mut self) {
+        self.underway = None;
     }
 
     /// Records what follows an answer that ended the attempt.
@@ -303,6 +366,24 @@ impl Routed {
     /// What a passed time limit means for the client.
     pub fn expired(&self) -> Option<Expiry> {
         self.watch.expired()
+    }
+}
+
+/// What an outcome is held against, if it is a failure of the provider's side.
+fn fault(outcome: Outcome, wait: Option<Duration>) -> Option<Fault> {
+    match outcome {
+        Outcome::Success | Outcome::RequestRefused | Outcome::Aborted => None,
+        Outcome::CredentialRefused => Some(Fault::Credential),
+        Outcome::RateLimited => Some(Fault::Quota(wait)),
+        Outcome::RequestTimeout
+        | Outcome::ServerError
+        | Outcome::InvalidResponse
+        | Outcome::DnsFailed
+        | Outcome::ConnectFailed
+        | Outcome::Reset
+        | Outcome::FirstByteTimeout
+        | Outcome::StreamTimeout
+        | Outcome::StreamCut => Some(Fault::Place(wait)),
     }
 }
 

@@ -10,9 +10,9 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::Gateway;
 use super::answer::{compressed, end_stream, pass_on, refuse};
 use super::body::{Body, Expiry, Next};
-use super::call::{Call, Decision, Routed};
-use super::lanes::Reason;
+use super::call::{Call, Decision, Leave, Routed};
 use super::respond;
+use super::route::Attempt;
 use super::upstream::{Route, Wire};
 use crate::adapt::outcome::{self, Outcome as Judgement};
 use crate::adapt::request::{self, Framing, Outgoing, Upgrade};
@@ -26,7 +26,11 @@ impl Gateway {
         let wire = if call.body.is_some() { Wire::Http } else { Wire::WebSocket };
         let Call { routed, body, requested, .. } = call;
         let Some(routed) = routed.as_mut() else { return Err(Error::new_in(ErrorType::InternalError)) };
-        while let Some(attempt) = routed.advance() {
+        let begin = |attempt: Attempt, leave| match leave {
+            Leave::Asked => self.known.begin(attempt.lane, Instant::now()),
+            Leave::Given => Some(self.known.begin_anyway(attempt.lane, Instant::now())),
+        };
+        while let Some(attempt) = routed.advance(begin) {
             let model = &routed.plan.model;
             let target = routed.plan.target(attempt.slot);
             let Some(origin) = target.provider.origins.get(attempt.origin) else { continue };
@@ -51,64 +55,52 @@ impl Gateway {
                 }
                 Err(error) => {
                     log::warn!("provider {}: {error}", target.provider.name);
-                    routed.settle(Outcome::DnsFailed);
+                    routed.settle(Outcome::DnsFailed, None);
                     routed.failure = Some(ApiError::upstream_error());
                 }
             }
         }
+        routed.failure.get_or_insert_with(ApiError::upstream_error);
         Err(Error::new_up(ErrorType::ConnectError))
     }
+}
 
-    /// Decides from the answer's head whether it is passed on, given in another shape, or not given at all.
-    pub(super) fn judge(&self, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
-        let status = head.status.as_u16();
-        if head.status.is_informational() && status != 101 {
-            return Ok(());
-        }
-        let Some(routed) = call.routed.as_mut() else { return Ok(()) };
-        routed.watch.heard();
-        let websocket = call.body.is_none();
-        let judgement = match outcome::judge(status) {
-            // 101 is the answer to an upgrade, the only one, and to nothing else.
-            Judgement::Success if websocket != (status == 101) => Judgement::ProviderFault,
-            judgement => judgement,
-        };
-        let lane = routed.current().map(|attempt| attempt.lane);
-        match judgement {
-            Judgement::Success if compressed(head) => Err(turn_down(call, judgement, ApiError::upstream_error())),
-            Judgement::Success => {
-                lane.inspect(|lane| self.lanes.let_in(*lane));
-                pass_on(head, call)
-            }
-            Judgement::Refusal => refuse(head, call),
-            Judgement::RateLimited
-            | Judgement::RequestTimeout
-            | Judgement::OurCredential
-            | Judgement::ProviderFault => {
-                let error = self.keep_out(head, routed, judgement);
-                Err(turn_down(call, judgement, error))
-            }
+/// Decides from the answer's head whether it is passed on, given in another shape, or not given at all.
+pub(super) fn judge(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+    let status = head.status.as_u16();
+    if head.status.is_informational() && status != 101 {
+        return Ok(());
+    }
+    let Some(routed) = call.routed.as_mut() else { return Ok(()) };
+    routed.watch.heard();
+    let websocket = call.body.is_none();
+    let judgement = match outcome::judge(status) {
+        // 101 is the answer to an upgrade, the only one, and to nothing else.
+        Judgement::Success if websocket != (status == 101) => Judgement::ProviderFault,
+        judgement => judgement,
+    };
+    match judgement {
+        Judgement::Success if compressed(head) => Err(turn_down(call, judgement, ApiError::upstream_error())),
+        Judgement::Success => pass_on(head, call),
+        Judgement::Refusal => refuse(head, call),
+        Judgement::RateLimited | Judgement::RequestTimeout | Judgement::OurCredential | Judgement::ProviderFault => {
+            Err(turn_down(call, judgement, refusal(head, judgement)))
         }
     }
+}
 
-    /// Keeps the lane out for as long as the provider asks, and says what the client is told if nobody answers.
-    fn keep_out(&self, head: &ResponseHeader, routed: &Routed, judgement: Judgement) -> ApiError {
-        let now_unix = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64);
-        let wait = outcome::retry_after(&head.headers, now_unix).filter(|wait| !wait.is_zero());
-        let (reason, mut error) = match judgement {
-            Judgement::RateLimited => (Reason::RateLimited, ApiError::upstream_rate_limited(wait)),
-            Judgement::RequestTimeout => (Reason::Unavailable, ApiError::upstream_timeout()),
-            Judgement::Success | Judgement::Refusal | Judgement::OurCredential | Judgement::ProviderFault => {
-                (Reason::Unavailable, ApiError::upstream_error())
-            }
-        };
-        if let (Some(wait), Some(attempt), Some(target)) = (wait, routed.current(), routed.target()) {
-            self.lanes.keep_out(attempt.lane, Instant::now(), (wait, reason));
-            metrics::ejection(&target.provider.name, wait);
-            error.retry_after = Some(wait);
+/// What the client is told if nobody answers, and for how long the provider asks to be left alone.
+fn refusal(head: &ResponseHeader, judgement: Judgement) -> ApiError {
+    let now_unix = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64);
+    let wait = outcome::retry_after(&head.headers, now_unix).filter(|wait| !wait.is_zero());
+    let error = match judgement {
+        Judgement::RateLimited => ApiError::upstream_rate_limited(wait),
+        Judgement::RequestTimeout => ApiError::upstream_timeout(),
+        Judgement::Success | Judgement::Refusal | Judgement::OurCredential | Judgement::ProviderFault => {
+            ApiError::upstream_error()
         }
-        error
-    }
+    };
+    ApiError { retry_after: wait, ..error }
 }
 
 /// Replaces the engine's copy of the client's head by one made for the provider.
@@ -154,9 +146,9 @@ pub(super) fn turn_down(call: &mut Call, judgement: Judgement, error: ApiError) 
         Judgement::Success => (Outcome::InvalidResponse, |on| on.server_error),
         Judgement::Refusal => (Outcome::RequestRefused, |_| false),
     };
-    let retry = may_retry(call, wanted);
+    let retry = retry(call, wanted);
     if let Some(routed) = call.routed.as_mut() {
-        routed.settle(outcome);
+        routed.settle(outcome, error.retry_after);
         routed.failure = Some(error);
         routed.judge(if retry { Decision::Next } else { Decision::Last });
     }
@@ -177,15 +169,25 @@ pub(super) fn may_retry(call: &Call, wanted: impl Fn(&RetryOn) -> bool) -> bool 
     })
 }
 
+/// Whether another attempt follows: it may, and the model's budget has one.
+fn retry(call: &Call, wanted: impl Fn(&RetryOn) -> bool) -> bool {
+    let Some(routed) = call.routed.as_ref().filter(|_| may_retry(call, wanted)) else { return false };
+    let within = routed.budget.take(routed.plan.model.retry.budget_percent, Instant::now());
+    if !within {
+        metrics::retry_refused();
+    }
+    within
+}
+
 /// The attempt had no connection.
 pub(super) fn not_connected(call: &mut Call, mut error: Box<Error>) -> Box<Error> {
     let elsewhere = call.routed.as_mut().is_some_and(|routed| {
         log_failure(routed, &error);
         unreachable(&error) && routed.readdress()
     });
-    let retry = elsewhere || may_retry(call, |on| on.connect);
+    let retry = elsewhere || retry(call, |on| on.connect);
     if let Some(routed) = call.routed.as_mut().filter(|_| !elsewhere) {
-        routed.settle(Outcome::ConnectFailed);
+        routed.settle(Outcome::ConnectFailed, None);
         let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
         routed.failure = Some(if timed_out { ApiError::upstream_timeout() } else { ApiError::upstream_error() });
     }
@@ -231,26 +233,31 @@ fn after_break(call: &mut Call, error: &Error, gone: Gone) -> bool {
     let (outcome, failure, retry) = match (expired, error.esource()) {
         _ if body_fault => (Outcome::Aborted, None, false),
         (Some(Expiry::FirstByte), _) => {
-            (Outcome::FirstByteTimeout, Some(ApiError::upstream_timeout()), may_retry(call, |on| on.first_byte))
+            (Outcome::FirstByteTimeout, Some(ApiError::upstream_timeout()), retry(call, |on| on.first_byte))
         }
         // The head alone is no answer yet: the wait for its first byte goes on.
         (Some(Expiry::Idle), _) if gone != Gone::Answering => {
-            (Outcome::FirstByteTimeout, Some(ApiError::upstream_timeout()), may_retry(call, |on| on.first_byte))
+            (Outcome::FirstByteTimeout, Some(ApiError::upstream_timeout()), retry(call, |on| on.first_byte))
+        }
+        (Some(Expiry::Total), _) if gone == Gone::Answering => {
+            // A long answer in a short time is nobody's fault.
+            call.routed.iter_mut().for_each(Routed::excuse);
+            (Outcome::StreamTimeout, Some(ApiError::upstream_timeout()), false)
         }
         (Some(Expiry::Idle | Expiry::Total), _) => (Outcome::StreamTimeout, Some(ApiError::upstream_timeout()), false),
         (None, ErrorSource::Downstream) => (Outcome::Aborted, None, false),
         (None, _) if gone == Gone::Answering => (Outcome::StreamCut, Some(ApiError::upstream_error()), false),
         (None, _) if answering => {
-            (Outcome::StreamCut, Some(ApiError::upstream_error()), may_retry(call, |on| on.server_error))
+            (Outcome::StreamCut, Some(ApiError::upstream_error()), retry(call, |on| on.server_error))
         }
         (None, _) if gone == Gone::Silent(true) && fresh_connection(call) => return true,
-        (None, _) => (Outcome::Reset, Some(ApiError::upstream_error()), may_retry(call, |on| on.connect)),
+        (None, _) => (Outcome::Reset, Some(ApiError::upstream_error()), retry(call, |on| on.connect)),
     };
     if let Some(routed) = call.routed.as_mut() {
         if failure.is_some() {
             log_failure(routed, error);
         }
-        routed.settle(outcome);
+        routed.settle(outcome, None);
         routed.failure = failure.or(routed.failure.take());
     }
     retry
@@ -309,7 +316,7 @@ pub(super) fn end(session: &mut Session, call: &mut Call, error: Option<&Error>)
     if left {
         call.left();
         if let Some(routed) = call.routed.as_mut() {
-            routed.settle(Outcome::Aborted);
+            routed.settle(Outcome::Aborted, None);
         }
     }
     call.finish(session);

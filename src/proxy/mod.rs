@@ -9,12 +9,15 @@ mod admission;
 mod answer;
 pub mod body;
 mod call;
+mod conversation;
 mod dns;
 mod exchange;
 pub mod inspect;
 pub mod lanes;
 mod models;
+pub mod pick;
 mod respond;
+pub mod retry;
 pub mod route;
 mod upstream;
 
@@ -41,14 +44,17 @@ use body::{Body, BodyLimits, Budget, HeldLimits, Meter, Pace, ReadUntil, Wanted,
 use call::{Call, Routed};
 use dns::Dns;
 use inspect::Inspector;
-use lanes::Lanes;
+use lanes::Known;
+use retry::RetryBudgets;
+use route::View;
 use upstream::Peers;
 
 /// The data plane of one process.
 pub struct Gateway {
     live: Arc<Live>,
     limits: Arc<BodyLimits>,
-    lanes: Lanes,
+    known: Known,
+    budgets: RetryBudgets,
     dns: Dns,
     peers: Peers,
     heads: HeadLimits,
@@ -86,7 +92,8 @@ impl Gateway {
         Self {
             live,
             limits: Arc::new(limits),
-            lanes: Lanes::default(),
+            known: Known::default(),
+            budgets: RetryBudgets::default(),
             dns,
             peers: Peers::new(conf.upstream.idle),
             heads: HeadLimits::of(&conf.clients),
@@ -178,6 +185,12 @@ impl Gateway {
         let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;
         call.requested = Some(named.clone());
         let grant = admission::authorise(caller, &snapshot, &named)?;
+        let headers = &session.downstream_session.req_header().headers;
+        if conversation::needs_head(&snapshot, &grant.model, headers)
+            && let Some(body) = &call.body
+        {
+            body.read_head(&mut session.downstream_session, conversation::HEAD_BYTES).await?;
+        }
         self.route(session, call, (snapshot, grant))?;
         let routed = call.routed.as_mut().zip(call.body.as_mut());
         if let Some((routed, body)) = routed {
@@ -209,14 +222,20 @@ impl Gateway {
                 requested: &grant.model,
                 endpoint,
                 facts: facts.as_ref(),
-                kept_out: &|lane| self.lanes.kept_out(lane, now),
+                view: View {
+                    out: &|lane| self.known.health.out(lane, now),
+                    load: &|place| self.known.loads.seen(place, now),
+                },
                 seed: fastrand::u64(..),
+                conversation: &|| conversation::mark(&session.req_header().headers, call.body.as_ref()),
             },
         )?;
+        let budget = self.budgets.of(&plan.model.name, now);
+        budget.request(now);
         let timeouts: Timeouts = plan.model.timeouts;
         let watch = Arc::new(Watch::new(call.began, timeouts));
         call.requested = Some(grant.model);
-        call.routed = Some(Routed::new(snapshot, plan, watch));
+        call.routed = Some(Routed::new(snapshot, plan, (watch, budget)));
         Ok(())
     }
 }
@@ -342,7 +361,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut ResponseHeader,
         call: &mut Call,
     ) -> Result<()> {
-        self.judge(upstream, call)
+        exchange::judge(upstream, call)
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, _call: &mut Call) -> Result<()> {

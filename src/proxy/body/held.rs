@@ -114,6 +114,16 @@ impl Held {
         }))
     }
 
+    /// The first bytes of what is in memory, at most `bytes_max`.
+    pub fn head(&self, bytes_max: usize) -> Vec<u8> {
+        let pieces = self.blocks.iter().map(AsRef::as_ref).chain([self.tail.as_ref()]);
+        let mut head = Vec::with_capacity(bytes_max);
+        for piece in pieces {
+            head.extend_from_slice(&piece[..piece.len().min(bytes_max - head.len())]);
+        }
+        head
+    }
+
     fn keep(&mut self, chunk: &Bytes) {
         self.memory_len += chunk.len() as u64;
         if chunk.len() >= BLOCK_BYTES / 2 {
@@ -243,6 +253,8 @@ mod tests {
                 expected.extend_from_slice(&chunk);
             }
             assert_eq!(held.len(), expected.len() as u64);
+            let in_memory = if chunk_len > 50_000 { 0 } else { 20_000 };
+            assert_eq!(held.head(20_000), expected[..in_memory]);
             assert_eq!(all(&mut held).await, expected);
             assert_eq!(all(&mut held).await, expected);
         }

@@ -159,19 +159,49 @@ impl Body {
         limits: &Arc<BodyLimits>,
     ) -> Result<Body, ApiError> {
         let until = wanted.until;
-        let state = Arc::new(Mutex::new(State::new(wanted, Arc::clone(limits))));
-        loop {
-            match take(session, &state).await {
+        let body = Body { state: Arc::new(Mutex::new(State::new(wanted, Arc::clone(limits)))), home: None };
+        body.read_while(session, |state| until == ReadUntil::End || state.inspector.model().is_none()).await?;
+        Ok(body)
+    }
+
+    /// Reads on until `bytes` of the body are there, or all of it.
+    ///
+    /// # Errors
+    /// As [`Body::capture`].
+    pub async fn read_head(&self, session: &mut ServerSession, bytes: u64) -> Result<(), ApiError> {
+        self.read_while(session, |state| state.taken < bytes).await
+    }
+
+    async fn read_while(
+        &self,
+        session: &mut ServerSession,
+        wanting: impl Fn(&State) -> bool + Send,
+    ) -> Result<(), ApiError> {
+        while self.wants(&wanting) {
+            match take(session, &self.state).await {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(_) => return Err(state.lock().fault_of()),
-            }
-            let state = state.lock();
-            if state.ended || (until == ReadUntil::Model && state.inspector.model().is_some()) {
-                break;
+                Err(_) => return Err(self.state.lock().fault_of()),
             }
         }
-        Ok(Body { state, home: None })
+        Ok(())
+    }
+
+    fn wants(&self, wanting: impl Fn(&State) -> bool) -> bool {
+        let state = self.state.lock();
+        !state.ended && wanting(&state)
+    }
+
+    /// Looks at the body's first `bytes`, as far as they were read and are in memory, without the model's value.
+    pub fn head<T>(&self, bytes: u64, look: impl FnOnce(&[u8]) -> T) -> T {
+        let state = self.state.lock();
+        let mut head = state.held.head(bytes as usize);
+        if let Some(model) = state.inspector.model() {
+            let within = |offset: u64| offset.min(head.len() as u64) as usize;
+            let (start, end) = (within(model.span.start), within(model.span.end));
+            head.drain(start..end);
+        }
+        look(&head)
     }
 
     /// Looks at what the inspector found.
