@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use pingora::protocols::Stream;
+use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 

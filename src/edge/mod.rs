@@ -25,11 +25,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::protocols::{ALPN, Stream};
-use pingora::server::ShutdownWatch;
+use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
 
 use super::call::{Answer, Call, Opened, Routed};
 use super::exchange::{may_retry, turn_down};

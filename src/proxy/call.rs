@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
-use pingora::proxy::Session;
+use pingora_proxy::Session;
 
 use super::body::{Body, Expiry, Watch};
 use super::lanes::{Fault, Underway};

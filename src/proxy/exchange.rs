@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::{FailToProxy, Session};
-use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_proxy::{FailToProxy, Session};
 
 use super::Gateway;
 use super::answer::{compressed, end_stream, pass_on, refuse};

@@ -29,10 +29,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::compression::ResponseCompressionCtx;
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use pingora_core::protocols::http::compression::ResponseCompressionCtx;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::{Facts, Live, ProcessConf, Snapshot, Timeouts};
 use crate::edge::{self, head::HeadLimits};

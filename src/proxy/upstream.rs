@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pingora::upstreams::peer::{ALPN, HttpPeer, PeerOptions, Scheme};
-use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora_core::upstreams::peer::{ALPN, HttpPeer, PeerOptions, Scheme};
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::config::{HttpVersions, Origin, Provider, Timeouts};
 

@@ -4,11 +4,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use pingora::apps::HttpServerOptions;
-use pingora::proxy::http_proxy;
-use pingora::server::Server;
-use pingora::server::configuration::{Opt, ServerConf};
-use pingora::services::listening::Service;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::server::Server;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::services::listening::Service;
+use pingora_proxy::http_proxy;
 
 use super::lifecycle::ENGINE_GRACE_EXTRA;
 use super::{Listeners, StartError};

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora::server::RunArgs;
+use pingora_core::server::RunArgs;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 

@@ -4,7 +4,7 @@
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
+use pingora_core::protocols::http::HttpTask;
 
 /// What of one attempt's answer is held.
 #[derive(Default)]

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{Error, ErrorType};
+use pingora_core::protocols::http::{HttpTask, ServerSession};
 
 use super::inspect::{Inspector, Splice};
 use crate::error::ApiError;

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::custom::CustomMessageWrite;
-use pingora::protocols::http::custom::server::Session as CustomSession;
-use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::protocols::{Digest, l4::socket::SocketAddr};
 use pingora::{Error, ErrorType, Result};
+use pingora_core::protocols::http::custom::CustomMessageWrite;
+use pingora_core::protocols::http::custom::server::Session as CustomSession;
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::{Digest, l4::socket::SocketAddr};
 use tokio::time::{Sleep, sleep_until};
 
 use super::held::{Piece, read_spilled};
