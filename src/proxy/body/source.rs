@@ -19,8 +19,9 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::{Digest, l4::socket::SocketAddr};
 use tokio::time::{Sleep, sleep_until};
 
+use super::Watch;
 use super::held::{Piece, read_spilled};
-use super::{State, Step, Watch, take};
+use super::state::{State, Step, take};
 
 /// Where a wrapped session can be found once its wrapper is gone.
 pub(super) struct Home(Arc<Mutex<Option<ServerSession>>>);
