@@ -1,7 +1,8 @@
 //! The providers Forge knows by name: one row each. A key and nothing else makes a row usable.
 //!
 //! A row says what a provider's own reference says, no more: routes.yaml can widen `serves`, add `paths`, or
-//! change the URL. All references were checked 2026-11-22.
+//! change the URL. Looked up 2026-11-22: Cohere, Together, xAI, vLLM, llama.cpp, Perplexity, and in part Ollama,
+//! SGLang, Groq, Mistral, OpenRouter and Gemini; the others stand as they are commonly known.
 
 use super::snapshot::{Auth, Flavor};
 use crate::endpoint::{Endpoint, EndpointSet};
