@@ -61,18 +61,6 @@ impl Echo {
         Self { document, form: Form::Sse(Splitter::default()), name: json_string_tail(name) }
     }
 
-    /// For a body of this media type; `None` where no name is to be found, as in audio or plain text.
-    pub fn for_content_type(content_type: &str, name: &str) -> Option<Self> {
-        let media = content_type.split(';').next().unwrap_or_default().trim();
-        if media.eq_ignore_ascii_case("text/event-stream") {
-            Some(Self::sse(name))
-        } else if media.eq_ignore_ascii_case("application/json") {
-            Some(Self::json(name))
-        } else {
-            None
-        }
-    }
-
     /// What of the body can leave now that `chunk` has come; `chunk` itself, uncopied, where nothing changes.
     pub fn feed(&mut self, chunk: Bytes) -> Bytes {
         let mut splice = Splice::new(&chunk, &self.name);

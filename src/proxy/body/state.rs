@@ -197,6 +197,9 @@ impl State {
     }
 
     fn keep(&mut self, chunk: &Bytes) -> pingora::Result<Option<Spill>> {
+        if self.lost {
+            return Ok(None);
+        }
         let capture = self.stage == Stage::Capture;
         let fits = self.held.len() + chunk.len() as u64 <= self.replay_bytes_max;
         if !capture && (self.gate.is_open() || !fits) {
@@ -309,6 +312,7 @@ fn spliced(bytes: Bytes, start: u64, splice: &Splice) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Budget, HeldLimits, Meter, ReadUntil};
     use super::*;
 
     #[test]
@@ -319,6 +323,35 @@ mod tests {
         assert_eq!(left(10, 60).as_secs(), 0);
         assert_eq!(left(1024 * 100, 60), Duration::from_secs(100));
         assert_eq!(left(1024 * 100, 161), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_again_is_not_kept_any_more() {
+        let unmetered = Meter { taken: |_| {}, returned: |_| {} };
+        let memory = Budget::new(1 << 20, unmetered);
+        let held = HeldLimits {
+            memory_bytes_max: 1 << 20,
+            memory: Arc::clone(&memory),
+            disk: Budget::new(0, unmetered),
+            spill_dir: std::env::temp_dir(),
+        };
+        let limits = BodyLimits {
+            bytes_max: 1 << 20,
+            replay_bytes_max: 10,
+            stall: Duration::from_secs(1),
+            pace: Pace { grace: Duration::from_secs(1), rate_min: 1 },
+            held,
+        };
+        let wanted =
+            Wanted { inspector: Inspector::json(), bytes_max: 1 << 20, announced: None, until: ReadUntil::Model };
+        let mut state = State::new(wanted, Arc::new(limits));
+        state.stage = Stage::Forward;
+        let mut kept = Vec::new();
+        for _ in 0..4 {
+            assert!(state.keep(&Bytes::from_static(b"12345678")).unwrap().is_none());
+            kept.push(memory.used());
+        }
+        assert_eq!((kept, state.lost), (vec![8, 0, 0, 0], true));
     }
 
     #[test]
