@@ -286,8 +286,9 @@ pub(super) async fn give_up(session: &mut Session, call: &mut Call, error: &Erro
     let failure = call.routed.as_mut().and_then(|routed| routed.failure.take());
     let told = match (body_fault, failure) {
         (Some(fault), _) => Some(fault),
+        // Also where an earlier attempt failed: this one did not.
+        (None, _) if client_left(call, error) => None,
         (None, Some(failure)) => Some(failure),
-        (None, None) if *error.esource() == ErrorSource::Downstream => None,
         (None, None) => {
             log::error!("request {}: {error}", call.request_id.to_str().unwrap_or("-"));
             Some(ApiError::internal())
@@ -301,6 +302,14 @@ pub(super) async fn give_up(session: &mut Session, call: &mut Call, error: &Erro
     FailToProxy { error_code: error_code(session), can_reuse_downstream: false }
 }
 
+/// Whether an error means that the client is gone. Faults of its body and passed time limits come to light at
+/// its session too.
+fn client_left(call: &Call, error: &Error) -> bool {
+    *error.esource() == ErrorSource::Downstream
+        && call.body.as_ref().is_none_or(|body| body.fault().is_none())
+        && call.routed.as_ref().is_none_or(|routed| routed.expired().is_none())
+}
+
 fn error_code(session: &Session) -> u16 {
     session.response_written().map_or(0, |head| head.status.as_u16())
 }
@@ -310,10 +319,7 @@ pub(super) fn end(session: &mut Session, call: &mut Call, error: Option<&Error>)
     if let Some(body) = call.body.as_mut() {
         body.unwrap(&mut session.downstream_session);
     }
-    let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
-        && call.body.as_ref().is_none_or(|body| body.fault().is_none())
-        && call.routed.as_ref().is_none_or(|routed| routed.expired().is_none());
-    if left {
+    if error.is_some_and(|error| client_left(call, error)) {
         call.left();
         if let Some(routed) = call.routed.as_mut() {
             routed.settle(Outcome::Aborted, None);

@@ -94,3 +94,17 @@ async fn a_slow_opening_is_not_held_for_long() {
     gate.open(1);
     client.read_until(&mut reading, "late").await;
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_is_no_failure_of_an_earlier_target() {
+    let world = world().await;
+    let stream = Reply::sse_head().then(Step::Data(content("begun").into())).then(Step::Hang);
+    world.upstream.script([Reply::error(503), stream]);
+    let mut client = world.gateway.connect().await;
+    client.send(&Request::post(CHAT, chat_stream("m")).wire()).await.unwrap();
+    let mut reading = client.read_head().await.unwrap();
+    client.read_until(&mut reading, "begun").await;
+    drop(client);
+    let line = world.gateway.access_line("attempts=2").await;
+    assert!(line.contains("aborted=true") && !line.contains("error="), "{line}");
+}
