@@ -1,4 +1,4 @@
-//! `limits.*` of conf/forge.yaml that bound what a client may send, and how slowly.
+//! `bounds.*` of conf/forge.yaml that bound what a client may send, and how slowly.
 
 use std::time::Duration;
 
@@ -40,11 +40,11 @@ pub struct ClientConf {
 }
 
 impl ClientConf {
-    pub(super) fn read(limits: &Place<'_>) -> Self {
+    pub(super) fn read(bounds: &Place<'_>) -> Self {
         let default = Self::default();
-        let bytes = |name: &str, default: u64| limits.read(name, amount::bytes).unwrap_or(default);
-        let count = |name: &str| limits.read(name, amount::count);
-        let duration = |name: &str, default: Duration| limits.read(name, amount::duration).unwrap_or(default);
+        let bytes = |name: &str, default: u64| bounds.read(name, amount::bytes).unwrap_or(default);
+        let count = |name: &str| bounds.read(name, amount::count);
+        let duration = |name: &str, default: Duration| bounds.read(name, amount::duration).unwrap_or(default);
         Self {
             connections_max: count("connections_max"),
             connections_per_address_max: count("connections_per_address_max"),

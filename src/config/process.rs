@@ -36,9 +36,9 @@ pub struct ProcessConf {
     pub log_format: LogFormat,
     /// `log.access`: a file for the access log; default stderr, with everything else.
     pub access_log: Option<PathBuf>,
-    /// `limits.*`: bounds on what is held.
+    /// `bounds.*`: bounds on what is held.
     pub bounds: Bounds,
-    /// `limits.*`: bounds on clients.
+    /// `bounds.*`: bounds on clients.
     pub clients: ClientConf,
     /// `upstream.*`: the connection pool.
     pub upstream: UpstreamConf,
@@ -122,25 +122,25 @@ impl ProcessConf {
             pid_file: root.read("pid_file", path).unwrap_or(default.pid_file),
             log_format: log.as_ref().and_then(|log| log.read("format", log_format)).unwrap_or(default.log_format),
             access_log: log.as_ref().and_then(|log| log.read("access", path)),
-            bounds: root.get("limits").map_or(default.bounds, |limits| Bounds::read(&limits)),
-            clients: root.get("limits").map_or(default.clients, |limits| ClientConf::read(&limits)),
+            bounds: root.get("bounds").map_or(default.bounds, |bounds| Bounds::read(&bounds)),
+            clients: root.get("bounds").map_or(default.clients, |bounds| ClientConf::read(&bounds)),
             upstream: root.get("upstream").map_or(default.upstream, |upstream| UpstreamConf::read(&upstream)),
         }
     }
 }
 
 impl Bounds {
-    fn read(limits: &Place<'_>) -> Self {
+    fn read(bounds: &Place<'_>) -> Self {
         let default = Self::default();
-        let bytes = |name: &str, default: u64| limits.read(name, amount::bytes).unwrap_or(default);
+        let bytes = |name: &str, default: u64| bounds.read(name, amount::bytes).unwrap_or(default);
         Self {
             body_bytes_max: bytes("body_bytes_max", default.body_bytes_max),
             body_memory_bytes_max: bytes("body_memory_bytes_max", default.body_memory_bytes_max),
             replay_bytes_max: bytes("replay_bytes_max", default.replay_bytes_max),
             buffered_bytes_max: bytes("buffered_bytes_max", default.buffered_bytes_max),
             spilled_bytes_max: bytes("spilled_bytes_max", default.spilled_bytes_max),
-            spill_dir: limits.read("spill_dir", path).unwrap_or(default.spill_dir),
-            body_stall: limits.read("body_stall", amount::duration).unwrap_or(default.body_stall),
+            spill_dir: bounds.read("spill_dir", path).unwrap_or(default.spill_dir),
+            body_stall: bounds.read("body_stall", amount::duration).unwrap_or(default.body_stall),
         }
     }
 }
@@ -254,13 +254,13 @@ mod tests {
 
     #[test]
     fn faults_are_named_with_line_and_hint() {
-        let text = "listne: 0.0.0.0:80\nthreads: 0\nlimits:\n  body_stall: 10\n  body_bytes_max: many\nlog: {format: jsno}\nlisten: []\n";
+        let text = "listne: 0.0.0.0:80\nthreads: 0\nbounds:\n  body_stall: 10\n  body_bytes_max: many\nlog: {format: jsno}\nlisten: []\n";
         let faults = ProcessConf::parse(text, "forge.yaml").unwrap_err().to_string();
         let expected = "\
 forge.yaml:1: listne: unknown key; did you mean 'listen'?
 forge.yaml:2: threads: '0' is not a whole number from 1 to 1024
-forge.yaml:4: limits.body_stall: '10' is not a duration above zero and at most a day, e.g. 500ms, 2s, 10m
-forge.yaml:5: limits.body_bytes_max: 'many' is not a number of bytes, e.g. 64MiB
+forge.yaml:4: bounds.body_stall: '10' is not a duration above zero and at most a day, e.g. 500ms, 2s, 10m
+forge.yaml:5: bounds.body_bytes_max: 'many' is not a number of bytes, e.g. 64MiB
 forge.yaml:6: log.format: 'jsno' is not one of text, json; did you mean 'json'?
 forge.yaml:7: listen: an empty list: nobody could connect";
         assert_eq!(faults, expected);

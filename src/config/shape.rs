@@ -194,7 +194,7 @@ pub(super) const PROCESS: Shape = map(&[
     key("upgrade_sock", Shape::Text, "The socket that hands listeners to a new process."),
     key("pid_file", Shape::Text, "Where the process id is written."),
     key("log", map(LOG), "What is written where."),
-    key("limits", map(LIMITS), "Bounds on what is held."),
+    key("bounds", map(BOUNDS), "Bounds on what is held."),
     key("upstream", map(UPSTREAM), "The connection pool."),
 ]);
 
@@ -208,7 +208,7 @@ const LOG: &[Key] = &[
     key("access", Shape::Text, "A file for the access log. Default: stderr."),
 ];
 
-const LIMITS: &[Key] = &[
+const BOUNDS: &[Key] = &[
     key("body_bytes_max", Shape::Bytes, "Narrows every endpoint's own limit. Over it: 413."),
     key("body_memory_bytes_max", Shape::Bytes, "Of one body held in memory; the rest is spilled to disk."),
     key("replay_bytes_max", Shape::Bytes, "A body larger than this is sent once only."),

@@ -143,7 +143,7 @@ impl Leaky {
             provider("claude", "anthropic", upstream.port()),
             provider("dead", "openai", refusing.addr.port()),
         ));
-        let conf = "limits: { body_bytes_max: 300000 }\n".to_owned();
+        let conf = "bounds: { body_bytes_max: 300000 }\n".to_owned();
         let gateway = Gateway::start_with(Setup { routes: text, conf, ..Setup::default() }).await;
         Self { upstream, refusing, gateway }
     }

@@ -438,7 +438,7 @@ async fn rule_6_a_websocket_passes_both_ways_also_what_was_sent_early() {
 
 #[tokio::test]
 async fn rule_19_a_head_must_be_whole_in_time_from_its_first_byte() {
-    let (upstream, gateway) = world("limits:\n  header_timeout: 600ms\n  keepalive: 2s\n").await;
+    let (upstream, gateway) = world("bounds:\n  header_timeout: 600ms\n  keepalive: 2s\n").await;
     let bytes = sized(BODY);
     for sent_first in [&b"P"[..], b"POST /v1/chat", &sized(BODY).into_bytes()] {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
@@ -467,7 +467,7 @@ async fn rule_19_a_head_must_be_whole_in_time_from_its_first_byte() {
 
 #[tokio::test]
 async fn rule_19_an_idle_connection_is_closed() {
-    let (_upstream, gateway) = world("limits: { keepalive: 1s }\n").await;
+    let (_upstream, gateway) = world("bounds: { keepalive: 1s }\n").await;
     let mut silent = gateway.connect().await;
     let mut used = gateway.connect().await;
     used.exchange(&Request::post(CHAT, BODY)).await.expect(200);
@@ -477,7 +477,7 @@ async fn rule_19_an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn rule_19_a_body_must_not_stall_nor_drip() {
-    let (upstream, gateway) = world("limits: { body_stall: 500ms, body_grace: 1s, body_rate_min: 1KiB }\n").await;
+    let (upstream, gateway) = world("bounds: { body_stall: 500ms, body_grace: 1s, body_rate_min: 1KiB }\n").await;
     for step in [Duration::from_secs(60), Duration::from_millis(200)] {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
         stream.write_all(post("Content-Length: 5000", "{").as_bytes()).await.unwrap();
@@ -502,7 +502,7 @@ async fn rule_19_a_body_must_not_stall_nor_drip() {
 
 #[tokio::test]
 async fn rule_19_a_client_that_takes_nothing_is_given_up() {
-    let (upstream, gateway) = world("limits: { write_stall: 500ms }\n").await;
+    let (upstream, gateway) = world("bounds: { write_stall: 500ms }\n").await;
     let piece = Step::Data(vec![b'x'; 1 << 20].into());
     let endless = (0..64)
         .fold(Reply::steps([Step::ReadBody, Step::Head(200, Vec::new(), Framing::Chunked)]), |reply, _| {
@@ -520,8 +520,8 @@ async fn rule_19_a_client_that_takes_nothing_is_given_up() {
 #[tokio::test]
 async fn rule_21_connections_are_bounded_and_the_others_stay_unharmed() {
     for conf in [
-        "limits: { connections_max: 10, connections_per_address_max: 10 }\n",
-        "limits: { connections_max: 100, connections_per_address_max: 10 }\n",
+        "bounds: { connections_max: 10, connections_per_address_max: 10 }\n",
+        "bounds: { connections_max: 100, connections_per_address_max: 10 }\n",
     ] {
         let (_upstream, gateway) = world(conf).await;
         // Whoever looked whether the gateway is ready has left once this is answered.
@@ -600,7 +600,7 @@ async fn rule_21_five_thousand_idle_connections_hold_nobody_up() {
 
 #[tokio::test]
 async fn garbage_is_answered_or_dropped_and_never_hangs() {
-    let (upstream, gateway) = world("limits: { header_timeout: 500ms, keepalive: 1s }\n").await;
+    let (upstream, gateway) = world("bounds: { header_timeout: 500ms, keepalive: 1s }\n").await;
     let tls_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     for bytes in [
         &b"\0\0\0\0"[..],

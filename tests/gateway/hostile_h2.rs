@@ -214,7 +214,7 @@ async fn rules_3_4_5_hold_for_heads_over_http2() {
 
 #[tokio::test]
 async fn rule_26_a_hundred_streams_and_no_more() {
-    let (upstream, gateway) = world("limits: { h2_streams_max: 5 }\n").await;
+    let (upstream, gateway) = world("bounds: { h2_streams_max: 5 }\n").await;
     upstream.otherwise(Reply::hang());
     let bearer = bearer();
     let head = block(&fields(&bearer, &[]));
@@ -284,7 +284,7 @@ async fn rule_26_continuation_floods_are_survived() {
 
 #[tokio::test]
 async fn rule_19_a_silent_http2_connection_is_closed() {
-    let (_upstream, gateway) = world("limits: { keepalive: 1s, header_timeout: 500ms }\n").await;
+    let (_upstream, gateway) = world("bounds: { keepalive: 1s, header_timeout: 500ms }\n").await;
     let bearer = bearer();
     let head = block(&fields(&bearer, &[]));
     for begun in [&b""[..], &frame(HEADERS, 0, 1, &head), &frame(HEADERS, 0, 1, &head)[..20]] {
@@ -297,7 +297,7 @@ async fn rule_19_a_silent_http2_connection_is_closed() {
 
 #[tokio::test]
 async fn rule_19_a_stalled_http2_body_is_a_408() {
-    let (upstream, gateway) = world("limits: { body_stall: 500ms }\n").await;
+    let (upstream, gateway) = world("bounds: { body_stall: 500ms }\n").await;
     let bearer = bearer();
     let mut raw = Raw::connect(gateway.addr).await;
     raw.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields(&bearer, &[])))).await;

@@ -225,7 +225,7 @@ async fn a_body_over_the_limit_is_refused_by_its_head() {
 
 #[tokio::test]
 async fn a_body_that_grows_over_the_limit_never_arrives_whole() {
-    let world = World::with_conf("limits: { body_bytes_max: 100000 }\n").await;
+    let world = World::with_conf("bounds: { body_bytes_max: 100000 }\n").await;
     let fits = sized_body(100_000, "m", ModelPlace::First);
     world.gateway.send(&Request::post(CHAT, fits).sending(Sending::Chunked(9000))).await.expect(200);
     world.upstream.forget();

@@ -141,7 +141,7 @@ async fn a_body_over_the_replay_bound_is_sent_once_only() {
     );
     let setup = crate::support::gateway::Setup {
         routes: routes(&text),
-        conf: "limits: { replay_bytes_max: 200000 }\n".into(),
+        conf: "bounds: { replay_bytes_max: 200000 }\n".into(),
         ..Default::default()
     };
     let gateway = Gateway::start_with(setup).await;

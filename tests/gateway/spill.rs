@@ -11,13 +11,13 @@ use crate::world::{CHAT, ModelPlace, World, chat, sized_body};
 /// Little memory for each body, the rest goes to `dir`.
 fn spilling_to(dir: &Path) -> String {
     format!(
-        "limits: {{ body_memory_bytes_max: 65536, spill_dir: {} }}
+        "bounds: {{ body_memory_bytes_max: 65536, spill_dir: {} }}
 ",
         dir.display()
     )
 }
 
-const TINY: &str = "limits:
+const TINY: &str = "bounds:
   body_memory_bytes_max: 1MiB
   buffered_bytes_max: 512KiB
   spilled_bytes_max: 512KiB
@@ -139,7 +139,7 @@ async fn the_bound_on_all_bodies_answers_503_and_recovers() {
 
 #[tokio::test]
 async fn a_body_that_stalls_is_given_up() {
-    let world = World::with_conf("limits: { body_stall: 500ms }\n").await;
+    let world = World::with_conf("bounds: { body_stall: 500ms }\n").await;
     for place in [ModelPlace::First, ModelPlace::Last] {
         let request = Request::post(CHAT, sized_body(100_000, "m", place));
         let mut client = world.gateway.connect().await;
