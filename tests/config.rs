@@ -386,3 +386,25 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn limits_are_read_where_they_stand() {
+    use forge::config::{Limit, LimitKind, LimitSet};
+    let (_, text) = fixtures("good").into_iter().find(|(path, _)| path.ends_with("limits.yaml")).unwrap();
+    let snapshot = check(&text, "routes.yaml", &around()).unwrap().snapshot;
+    let of = |limits: &[(LimitKind, u64)]| LimitSet::new(limits.iter().map(|&(kind, amount)| Limit { kind, amount }));
+    assert_eq!(snapshot.limits, of(&[(LimitKind::Concurrent, 10_000), (LimitKind::SpendDay, 1_000_000_000)]));
+    let model = snapshot.models.find("m").unwrap();
+    assert_eq!(model.limits, of(&[(LimitKind::Rpm, 6_000), (LimitKind::Concurrent, 100)]));
+    let free = &snapshot.tiers["free"];
+    assert_eq!(
+        free.limits,
+        of(&[(LimitKind::Rpm, 20), (LimitKind::Tpm, 40_000), (LimitKind::Rpd, 1_000), (LimitKind::Concurrent, 2)])
+    );
+    assert_eq!(free.shared, of(&[(LimitKind::Tpm, 2_000_000)]));
+    let budgets =
+        [(LimitKind::SpendMonth, 50_000_000), (LimitKind::SpendDay, 2_500_000), (LimitKind::TokensMonth, 10_000_000)];
+    let pro = [(LimitKind::Itpm, 1_000_000), (LimitKind::Otpm, 100_000)];
+    assert_eq!(snapshot.tiers["pro"].limits, of(&[&pro[..], &budgets].concat()));
+    assert!(snapshot.tiers["none"].limits.is_empty() && snapshot.tiers["none"].shared.is_empty());
+}

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Surroundings;
+use super::limits::LimitSet;
 use super::place::Place;
 use super::snapshot::*;
 
@@ -13,7 +14,9 @@ pub(super) fn tiers(section: Option<&Place<'_>>, models: &Models) -> HashMap<Str
     entries
         .map(|(name, place)| {
             let patterns = place.get_or_short("models").map(|list| patterns(&list, models)).unwrap_or_default();
-            (name.to_owned(), Arc::new(Tier { name: name.to_owned(), models: patterns }))
+            let limits = LimitSet::read(&place);
+            let shared = place.get("shared").map(|shared| LimitSet::read(&shared)).unwrap_or_default();
+            (name.to_owned(), Arc::new(Tier { name: name.to_owned(), models: patterns, limits, shared }))
         })
         .collect()
 }

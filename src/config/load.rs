@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::access::{self, Keys};
 use super::finding::{Faults, Finding};
+use super::limits::LimitSet;
 use super::model::Resolver;
 use super::place::{Place, Report};
 use super::provider;
@@ -148,6 +149,7 @@ fn snapshot(root: &Place<'_>, secrets: &Secrets<'_>, around: &Surroundings) -> S
         providers,
         models,
         rules,
+        limits: root.get("limits").map(|limits| LimitSet::read(&limits)).unwrap_or_default(),
         tiers,
         keys: keys.by_hash,
         generated_key: keys.generated,

@@ -9,6 +9,7 @@ mod catalogue;
 mod clients;
 mod expression;
 mod finding;
+mod limits;
 mod load;
 mod model;
 mod origin;
@@ -25,6 +26,7 @@ mod watch;
 
 pub use clients::ClientConf;
 pub use finding::{Faults, Finding};
+pub use limits::{Holder, HolderKind, Limit, LimitKind, LimitSet};
 pub use load::{DemoAddress, EnvLookup, Loaded, Surroundings, check, load};
 pub use process::{Bounds, LogFormat, ProcessConf, UpstreamConf};
 pub use rule::{Facts, Rule, Rules};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::amount;
+use super::limits::LimitSet;
 use super::place::Place;
 use super::snapshot::*;
 
@@ -73,6 +74,7 @@ impl<'a> Resolver<'a> {
                 timeouts: Timeouts::default(),
                 retry: Retry::default(),
                 echo_model: EchoModel::default(),
+                limits: LimitSet::default(),
             })),
         }
     }
@@ -121,6 +123,7 @@ impl<'a> Resolver<'a> {
             timeouts: place.get("timeouts").map(|place| timeouts(&place)).unwrap_or_default(),
             retry: place.get("retry").map(|place| retry(&place)).unwrap_or_default(),
             echo_model: place.read("echo_model", echo_model).unwrap_or_default(),
+            limits: place.get("limits").map(|limits| LimitSet::read(&limits)).unwrap_or_default(),
         })
     }
 

@@ -31,6 +31,11 @@ fn of(shape: &Shape) -> Value {
             {"type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,6})?$"},
         ]}),
         Shape::Percent => json!({"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}),
+        Shape::Budget => json!({
+            "type": "string",
+            "pattern": "^[0-9]+(\\.[0-9]{1,6}|[kM])? +(USD/day|USD/month|tokens/month)$",
+            "examples": ["50 USD/month", "5 USD/day", "10M tokens/month"],
+        }),
         Shape::Secret => json!({"type": "string", "pattern": "^(none$|env:.|file:.|plain:.)"}),
         Shape::Address => json!({"type": "string", "examples": ["0.0.0.0:8080"]}),
         Shape::Choice(words) => words_of(words.iter().copied()),

@@ -6,6 +6,7 @@
 use super::amount;
 use super::catalogue;
 use super::finding::nearest;
+use super::limits;
 use super::place::Place;
 use super::snapshot::Pick;
 use super::tree::Kind;
@@ -26,6 +27,8 @@ pub(super) enum Shape {
     Price,
     /// A whole number of per cent, 0% to 100%.
     Percent,
+    /// `50 USD/month`, `5 USD/day`, `10M tokens/month`.
+    Budget,
     /// `env:NAME`, `file:PATH`, `plain:TEXT`.
     Secret,
     /// `IP:PORT`.
@@ -47,7 +50,7 @@ pub(super) enum Shape {
 }
 
 /// One key of a map.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub name: &'static str,
     pub shape: Shape,
@@ -83,6 +86,7 @@ pub(super) const ROUTES: Shape = map(&[
         "Programmable routing: the first rule whose condition holds sends the request on.",
     ),
     key("tiers", Shape::Named(&TIER), "Classes of keys."),
+    key("limits", map(&LIMITS), "Of the whole gateway."),
     key("keys", Shape::Many(&STATIC_KEY), "Static keys."),
 ]);
 
@@ -121,6 +125,7 @@ const MODEL: Shape = short(
         key("price", map(PRICE), "The price of every target that names none."),
         key("echo_model", Shape::Choice(&["requested", "upstream"]), "Whose name responses carry. Default: requested."),
         key("owned_by", Shape::Text, "Shown in GET /v1/models. Default: the first target's provider."),
+        key("limits", map(&LIMITS), "Of all who call it together."),
     ],
 );
 
@@ -171,10 +176,36 @@ const RULE: Shape = map(&[
     required("use", Shape::Text, "A model, or provider/upstream-name."),
 ]);
 
-const TIER: Shape = short(
-    "models",
-    &[required("models", Shape::Many(&Shape::Text), "Models its keys may call; a name may hold one `*`.")],
-);
+const TIER: Shape = short("models", &TIER_KEYS);
+
+/// A tier's own keys, and beside them the limits that each of its keys has.
+const TIER_KEYS: [Key; LIMITS.len() + 2] = {
+    let models = required("models", Shape::Many(&Shape::Text), "Models its keys may call; a name may hold one `*`.");
+    let mut keys = [models; LIMITS.len() + 2];
+    keys[1] = key("shared", map(&LIMITS), "Limits of all its keys together; those beside `models` are of each key.");
+    let mut index = 0;
+    while index < LIMITS.len() {
+        keys[index + 2] = LIMITS[index];
+        index += 1;
+    }
+    keys
+};
+
+/// How much may be asked for. Days and months are those of UTC.
+const LIMITS: [Key; 10] = [
+    key("rpm", LIMIT, "Requests per minute: so many at once, refilled smoothly."),
+    key("rpd", LIMIT, "Requests per day."),
+    key("tpm", LIMIT, "Tokens per minute, input and output together."),
+    key("itpm", LIMIT, "Input tokens per minute."),
+    key("otpm", LIMIT, "Output tokens per minute."),
+    key("tpd", LIMIT, "Tokens per day, input and output together."),
+    key("itpd", LIMIT, "Input tokens per day."),
+    key("otpd", LIMIT, "Output tokens per day."),
+    key("concurrent", LIMIT, "Requests at once."),
+    key(limits::BUDGET, Shape::Many(&Shape::Budget), "50 USD/month, 5 USD/day, 10M tokens/month, or a list of these."),
+];
+
+const LIMIT: Shape = Shape::Count { min: 1, max: limits::AMOUNT_MAX };
 
 const STATIC_KEY: Shape = map(&[
     required("name", Shape::Text, "Shown in logs."),
@@ -252,6 +283,7 @@ impl Shape {
             | Shape::Duration
             | Shape::Price
             | Shape::Percent
+            | Shape::Budget
             | Shape::Secret
             | Shape::Address
             | Shape::Choice(_)
@@ -291,6 +323,7 @@ impl Shape {
             Shape::Duration => amount::duration(text).is_some(),
             Shape::Price => amount::microusd(text).is_some(),
             Shape::Percent => amount::percent(text).is_some(),
+            Shape::Budget => limits::budget(text).is_some(),
             Shape::Address => text.parse::<std::net::SocketAddr>().is_ok(),
             // A secret's own check (secret.rs) says more than a shape could; and must not show it.
             Shape::Text | Shape::Secret => true,
@@ -310,6 +343,7 @@ impl Shape {
             Shape::Duration => "a duration above zero and at most a day, e.g. 500ms, 2s, 10m".to_owned(),
             Shape::Price => "US dollars with at most six decimals, e.g. 3.00".to_owned(),
             Shape::Percent => "per cent from 0% to 100%, e.g. 20%".to_owned(),
+            Shape::Budget => limits::BUDGET_EXPECTED.to_owned(),
             Shape::Secret => "env:NAME or file:PATH".to_owned(),
             Shape::Address => "IP:PORT, e.g. 0.0.0.0:8080".to_owned(),
             Shape::Choice(words) => format!("one of {}", words.join(", ")),

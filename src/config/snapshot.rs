@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use subtle::ConstantTimeEq;
 
+use super::limits::LimitSet;
 use super::rule::Rules;
 use crate::endpoint::EndpointSet;
 
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub models: Models,
     /// Programmable routing; empty costs nothing.
     pub rules: Rules,
+    /// Of the whole gateway.
+    pub limits: LimitSet,
     /// By name.
     pub tiers: HashMap<String, Arc<Tier>>,
     /// Static keys by the SHA-256 of the key's bytes.
@@ -201,6 +204,8 @@ pub struct Model {
     pub echo_model: EchoModel,
     /// `owned_by` in GET /v1/models.
     pub owned_by: String,
+    /// Of all who call it together.
+    pub limits: LimitSet,
 }
 
 /// A provider and the name it knows the model by.
@@ -340,6 +345,10 @@ pub struct Tier {
     pub name: String,
     /// Models its keys may call.
     pub models: Vec<Pattern>,
+    /// Of each of its keys.
+    pub limits: LimitSet,
+    /// Of all its keys together.
+    pub shared: LimitSet,
 }
 
 /// A static key of routes.yaml: who a credential belongs to, and what it may call.

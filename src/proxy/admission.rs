@@ -128,12 +128,17 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::config::{Pattern, Tier};
+    use crate::config::{LimitSet, Pattern, Tier};
 
     const KEY: &str = "sk-forge-0123456789";
 
     fn snapshot() -> Snapshot {
-        let tier = Arc::new(Tier { name: "t".into(), models: vec![Pattern::parse("m-*").unwrap()] });
+        let tier = Arc::new(Tier {
+            name: "t".into(),
+            models: vec![Pattern::parse("m-*").unwrap()],
+            limits: LimitSet::default(),
+            shared: LimitSet::default(),
+        });
         let key = Arc::new(Key { name: "k".into(), tier, models: vec![], metadata: HashMap::new() });
         let keys = HashMap::from([(Sha256::digest(KEY).into(), key)]);
         Snapshot { keys, ..Snapshot::default() }

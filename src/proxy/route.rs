@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        Auth, EchoModel, Flavor, HttpVersions, Models, Origin, ProviderKey, ProviderTls, Retry, Timeouts,
+        Auth, EchoModel, Flavor, HttpVersions, LimitSet, Models, Origin, ProviderKey, ProviderTls, Retry, Timeouts,
     };
     use crate::endpoint::EndpointSet;
 
@@ -360,6 +360,7 @@ mod tests {
             retry: Retry::default(),
             echo_model: EchoModel::Requested,
             owned_by: "x".into(),
+            limits: LimitSet::default(),
         });
         let models = Models { exact: vec![model], by_name: HashMap::from([("m".into(), 0)]), wild: vec![] };
         Snapshot { models, ..Snapshot::default() }
