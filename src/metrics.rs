@@ -8,6 +8,7 @@
 mod ejection;
 mod outcome;
 mod process;
+mod tls;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
@@ -25,6 +26,7 @@ use crate::endpoint::ENDPOINTS;
 
 pub use ejection::Ejection;
 pub use outcome::Outcome;
+pub use tls::{CertificateLoad, HandshakeFailure, certificate, handshake_failed};
 
 /// Label value for a request without an endpoint or a configured model.
 const NONE: &str = "none";
@@ -266,6 +268,7 @@ struct Metrics {
     last_reload_ok: IntGauge,
     access_dropped: IntCounter,
     process: process::ProcessMetrics,
+    tls: tls::TlsMetrics,
     /// Handles by endpoint (the last slot: none) and model.
     by_model: Vec<ByName<RequestSeries>>,
     by_endpoint: Vec<EndpointSeries>,
@@ -358,6 +361,7 @@ impl Metrics {
             access_dropped: make
                 .counter("forge_access_log_dropped_total", "Access lines lost to a slow or failing file."),
             process: process::ProcessMetrics::new(&make),
+            tls: tls::TlsMetrics::new(&make),
             by_model: endpoint_names().map(|_| RwLock::default()).collect(),
             by_endpoint: make.endpoints(),
             by_provider: RwLock::default(),

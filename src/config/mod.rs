@@ -8,6 +8,7 @@ mod amount;
 mod catalogue;
 mod clients;
 mod expression;
+mod files;
 mod finding;
 mod limits;
 mod load;
@@ -21,10 +22,12 @@ mod schema;
 mod secret;
 mod shape;
 mod snapshot;
+mod tls;
 mod tree;
 mod watch;
 
 pub use clients::ClientConf;
+pub use files::FileWatch;
 pub use finding::{Faults, Finding};
 pub use limits::{Holder, HolderKind, Limit, LimitKind, LimitSet};
 pub use load::{DemoAddress, EnvLookup, Loaded, Surroundings, check, load};
@@ -33,6 +36,7 @@ pub use rule::{Facts, Rule, Rules};
 pub use schema::routes_schema;
 pub use secret::FilesRead;
 pub use snapshot::*;
+pub use tls::{ClientCertificates, TlsConf, TlsFault, TlsMaterial, TlsVersion};
 pub use watch::{First, ReloadStatus, Watch};
 
 use std::sync::Arc;

@@ -11,13 +11,16 @@ use super::load::text_of;
 use super::place::{Place, Report};
 use super::secret::read_regular;
 use super::shape::PROCESS;
+use super::tls::TlsConf;
 use super::tree;
 
 /// Everything that needs a restart to change. Every field has a default, so the file may be absent.
 #[derive(Debug, Clone)]
 pub struct ProcessConf {
-    /// `listen`: where clients connect (HTTP/1.1 and h2c). Default `[0.0.0.0:8080]`.
+    /// `listen`: where clients connect (HTTP/1.1 and h2c). Default `[0.0.0.0:8080]`; may be empty beside `tls`.
     pub listen: Vec<SocketAddr>,
+    /// `tls.*`: listeners with TLS. Default none.
+    pub tls: Option<TlsConf>,
     /// `admin.listen`: metrics and health. Default `127.0.0.1:9090`.
     pub admin_listen: SocketAddr,
     /// `admin.hosts`: names that `Host` may hold there, besides addresses and `localhost`. Default none.
@@ -105,14 +108,20 @@ impl ProcessConf {
 
     fn read(root: &Place<'_>) -> Self {
         let default = Self::default();
-        let listen = root.get("listen").map(|place| addresses(&place));
+        let tls = root.get("tls");
+        let listen = root.get("listen").inspect(|place| {
+            if place.items().is_empty() && tls.is_none() {
+                place.fault("an empty list: nobody could connect");
+            }
+        });
         let admin = root.get("admin");
         let admin_listen = admin.as_ref().and_then(|admin| admin.read("listen", |text| text.parse().ok()));
         let admin_hosts = admin.and_then(|admin| admin.get("hosts")).map(|hosts| texts(&hosts));
         let threads = root.read("threads", amount::count).and_then(|threads| usize::try_from(threads).ok());
         let log = root.get("log");
         Self {
-            listen: listen.unwrap_or(default.listen),
+            listen: listen.map_or(default.listen, |place| addresses(&place)),
+            tls: tls.and_then(|tls| TlsConf::read(&tls)),
             admin_listen: admin_listen.unwrap_or(default.admin_listen),
             admin_hosts: admin_hosts.unwrap_or_default(),
             threads: threads.unwrap_or(default.threads),
@@ -158,11 +167,7 @@ impl UpstreamConf {
 }
 
 fn addresses(place: &Place<'_>) -> Vec<SocketAddr> {
-    let items = place.items();
-    if items.is_empty() {
-        place.fault("an empty list: nobody could connect");
-    }
-    items.iter().filter_map(|item| item.text()?.parse().ok()).collect()
+    place.items().iter().filter_map(|item| item.text()?.parse().ok()).collect()
 }
 
 fn texts(place: &Place<'_>) -> Vec<String> {
@@ -185,6 +190,7 @@ impl Default for ProcessConf {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            tls: None,
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
             admin_hosts: Vec::new(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -242,6 +248,7 @@ mod tests {
         let all = ProcessConf::parse(&switched_on(), "forge.yaml").unwrap();
         // These have no fixed default; the file shows examples.
         default.admin_hosts = all.admin_hosts.clone();
+        default.tls = all.tls.clone();
         default.threads = all.threads;
         default.access_log = all.access_log.clone();
         default.bounds.spill_dir = all.bounds.spill_dir.clone();
@@ -250,6 +257,22 @@ mod tests {
         assert_eq!(format!("{all:?}"), format!("{default:?}"));
         let (root, report) = (tree::parse(&switched_on()).unwrap(), Report::default());
         assert_eq!(PROCESS.absent(&Place::root(&root, &report)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn tls_has_its_own_listeners_and_says_what_is_missing() {
+        let text = "listen: []\ntls: { listen: 0.0.0.0:8443, certificate: a.pem, key: b.pem }\n";
+        let conf = ProcessConf::parse(text, "forge.yaml").unwrap();
+        let tls = conf.tls.unwrap();
+        assert!(conf.listen.is_empty() && tls.listen.len() == 1, "{tls:?}");
+        let text = "tls:\n  listen: []\n  certificate: a.pem\n  client_certificates: optional\n  version_min: 1.1\n";
+        let faults = ProcessConf::parse(text, "forge.yaml").unwrap_err().to_string();
+        let expected = "\
+forge.yaml:1: tls: 'key' is missing: PEM file: the certificate's key; read when it changes.
+forge.yaml:2: tls.listen: an empty list: leave 'tls' out instead
+forge.yaml:4: tls.client_certificates: without 'client_ca' no client is asked for a certificate
+forge.yaml:5: tls.version_min: '1.1' is not one of 1.2, 1.3; did you mean '1.2'?";
+        assert_eq!(faults, expected);
     }
 
     #[test]

@@ -218,6 +218,7 @@ const STATIC_KEY: Shape = map(&[
 /// conf/forge.yaml.
 pub(super) const PROCESS: Shape = map(&[
     key("listen", Shape::Many(&Shape::Address), "Where clients connect: HTTP/1.1 and h2c."),
+    key("tls", map(CLIENT_TLS), "Listeners with TLS."),
     key("admin", map(ADMIN), "The operator's listener."),
     key("threads", Shape::Count { min: 1, max: 1024 }, "Workers of the data plane. Default: one per core."),
     key("routes", Shape::Text, "The routing file."),
@@ -228,6 +229,20 @@ pub(super) const PROCESS: Shape = map(&[
     key("bounds", map(BOUNDS), "Bounds on what is held."),
     key("upstream", map(UPSTREAM), "The connection pool."),
 ]);
+
+const CLIENT_TLS: &[Key] = &[
+    required("listen", Shape::Many(&Shape::Address), "Where clients connect with TLS: HTTP/1.1 and HTTP/2 by ALPN."),
+    required(
+        "certificate",
+        Shape::Text,
+        "PEM file: the certificate, then the intermediate ones; read when it changes.",
+    ),
+    required("key", Shape::Text, "PEM file: the certificate's key; read when it changes."),
+    key("client_ca", Shape::Text, "PEM file: the authorities of clients' certificates. Default: none is asked for."),
+    key("client_certificates", Shape::Choice(&["required", "optional"]), "Whether a client needs one."),
+    key("version_min", Shape::Choice(&["1.2", "1.3"]), "The oldest version of TLS."),
+    key("handshake_timeout", Shape::Duration, "How long a handshake may take. Over it: the connection is closed."),
+];
 
 const ADMIN: &[Key] = &[
     key("listen", Shape::Address, "Metrics and health."),

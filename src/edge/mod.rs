@@ -17,10 +17,11 @@ mod guard;
 pub mod head;
 mod link;
 mod refusal;
+mod tls;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use tokio::time::timeout;
 pub use connections::{ConnectionLimits, raise_descriptor_limit};
 pub use decoded::check_decoded;
 pub use fault::Fault;
+pub use tls::{Certificate, Tls, TlsError};
 
 use crate::config::ClientConf;
 use crate::error::ApiError;
@@ -45,6 +47,7 @@ use guard::{Guard, Home};
 use head::HeadLimits;
 use link::{Ending, Link, LinkLimits};
 use refusal::Refused;
+use tls::TlsDoor;
 
 /// RFC 9113 section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -59,6 +62,7 @@ pub struct Edge<A> {
     connections: Arc<Connections>,
     limits: Arc<LinkLimits>,
     tellers: Semaphore,
+    tls: Option<TlsDoor>,
 }
 
 enum Protocol {
@@ -80,33 +84,52 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
             connections: Connections::new(connections),
             limits: Arc::new(limits),
             tellers: Semaphore::new(TOLD_MAX),
+            tls: None,
         }
     }
 
-    /// Serves one connection until it closes.
+    /// Speaks TLS on the listeners at `addresses`, whose ports are known; the other ones stay plain.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<Tls>, addresses: Vec<SocketAddr>) -> Self {
+        self.tls = Some(TlsDoor::new(tls, addresses));
+        self
+    }
+
+    /// Serves one connection until it closes. Its handshake counts as a connection, too.
     async fn serve(&self, io: Stream, shutdown: &ShutdownWatch) {
         let client_ip = client_ip(&io);
-        let alpn = io.selected_alpn_proto();
-        let secure = io.get_ssl_digest().is_some();
-        let mut link = Link::new(io, Arc::clone(&self.limits));
-        let Some(_permit) = self.connections.admit(client_ip) else {
-            return self.turn_away(link, client_ip).await;
-        };
-        let protocol = match (alpn, secure) {
-            (Some(ALPN::H2), _) => Some(Protocol::Http2),
-            (_, true) => Some(Protocol::Http1),
-            (_, false) => tokio::select! {
-                protocol = protocol(&mut link) => protocol,
-                () = draining(shutdown.clone()) => None,
+        let tls = self.tls.as_ref().and_then(|door| door.of(&io));
+        let permit = self.connections.admit(client_ip);
+        let io = match (tls, &permit) {
+            (None, Some(_)) => io,
+            (None, None) => return self.turn_away(Link::new(io, Arc::clone(&self.limits)), client_ip).await,
+            (Some(tls), Some(_)) => match tls.handshake(io).await {
+                Some(io) => io,
+                None => return,
             },
+            // To say so would cost a handshake.
+            (Some(_), None) => return metrics::connection_refused(),
         };
-        match protocol {
-            Some(Protocol::Http1) => self.serve_http1(link, (client_ip, shutdown)).await,
-            Some(Protocol::Http2) => {
+        self.serve_admitted(io, (client_ip, shutdown)).await;
+    }
+
+    async fn serve_admitted(&self, io: Stream, (client_ip, shutdown): (Option<IpAddr>, &ShutdownWatch)) {
+        let (alpn, secure) = (io.selected_alpn_proto(), io.get_ssl_digest().is_some());
+        let mut link = Link::new(io, Arc::clone(&self.limits));
+        let spoken = tokio::select! {
+            protocol = protocol(&mut link) => protocol,
+            () = draining(shutdown.clone()) => None,
+        };
+        match (spoken, secure, alpn) {
+            (None, _, _) => {}
+            (Some(Protocol::Http2), false, _) | (Some(Protocol::Http2), true, Some(ALPN::H2)) => {
                 link.open();
                 ServerApp::process_new(&self.engine, Box::new(Guard::new(link, &Home::default())), shutdown).await;
             }
-            None => {}
+            // HTTP/1 was not what ALPN agreed on: RFC 7301 section 3.2.
+            (Some(Protocol::Http1), true, Some(ALPN::H2)) => {}
+            // As HTTP/1, what HTTP/2 begins with is refused.
+            (Some(Protocol::Http1 | Protocol::Http2), _, _) => self.serve_http1(link, (client_ip, shutdown)).await,
         }
     }
 

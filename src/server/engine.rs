@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerOptions;
@@ -13,15 +14,37 @@ use pingora_proxy::http_proxy;
 use super::lifecycle::ENGINE_GRACE_EXTRA;
 use super::{Listeners, StartError};
 use crate::config::ProcessConf;
-use crate::edge::{self, ConnectionLimits, Edge};
+use crate::edge::{self, ConnectionLimits, Edge, Tls};
 use crate::proxy::Gateway;
 
 /// The engine's own bound on attempts. A model's `retry.attempts` (16 at most) and the one extra try after
 /// a pooled connection turned out dead stay below it.
 const ATTEMPTS_MAX: usize = 32;
 
-/// The server, ready to run, that serves `gateway` on `listen`.
-pub(super) fn server(conf: &ProcessConf, gateway: Gateway, listen: &[SocketAddr], listeners: Listeners) -> Server {
+/// Where clients connect; every port is known.
+#[derive(Debug, Clone)]
+pub(super) struct Addresses {
+    pub(super) plain: Vec<SocketAddr>,
+    pub(super) tls: Vec<SocketAddr>,
+}
+
+impl Addresses {
+    pub(super) fn all(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.plain.iter().chain(&self.tls)
+    }
+}
+
+/// The doors of the data plane.
+pub(super) struct Doors {
+    pub(super) addresses: Addresses,
+    /// What is spoken on those with TLS; `None`: there are none.
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) listeners: Listeners,
+}
+
+/// The server, ready to run, that serves `gateway` behind `doors`.
+pub(super) fn server(conf: &ProcessConf, gateway: Gateway, doors: Doors) -> Server {
+    let Doors { addresses, tls, listeners } = doors;
     let opt = Opt { upgrade: listeners == Listeners::TakeOver, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, engine_conf(conf));
     let mut options = HttpServerOptions::default();
@@ -32,8 +55,12 @@ pub(super) fn server(conf: &ProcessConf, gateway: Gateway, listen: &[SocketAddr]
     engine.h2_options = Some(edge::http2_options(&conf.clients));
     let limits = ConnectionLimits::of(&conf.clients, edge::raise_descriptor_limit());
     log::info!("at most {} client connections, {} from one address", limits.max, limits.per_address_max);
-    let mut service = Service::new("forge".to_owned(), Edge::new(engine, &conf.clients, limits));
-    for address in listen {
+    let mut edge = Edge::new(engine, &conf.clients, limits);
+    if let Some(tls) = tls {
+        edge = edge.with_tls(tls, addresses.tls.clone());
+    }
+    let mut service = Service::new("forge".to_owned(), edge);
+    for address in addresses.all() {
         service.add_tcp(&address.to_string());
     }
     server.add_service(service);
@@ -56,13 +83,17 @@ fn engine_conf(conf: &ProcessConf) -> ServerConf {
 
 /// The addresses to listen on, port 0 turned into a free one. The engine panics on an address it cannot
 /// bind, in a task where nobody sees it; so each is tried here first.
-pub(super) fn addresses(conf: &ProcessConf, listeners: Listeners) -> Result<Vec<SocketAddr>, StartError> {
+pub(super) fn addresses(conf: &ProcessConf, listeners: Listeners) -> Result<Addresses, StartError> {
+    let tls = conf.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
     match listeners {
-        Listeners::TakeOver => Ok(conf.listen.clone()),
+        Listeners::TakeOver => Ok(Addresses { plain: conf.listen.clone(), tls: tls.to_vec() }),
         Listeners::Bind => {
             // All are held until all are known, so that two of port 0 differ.
-            let bound = conf.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
-            bound.iter().map(|listener| listener.local_addr().map_err(StartError::Io)).collect()
+            let bound = conf.listen.iter().chain(tls).map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+            let known = bound.iter().map(|listener| listener.local_addr().map_err(StartError::Io));
+            let mut plain = known.collect::<Result<Vec<_>, _>>()?;
+            let tls = plain.split_off(conf.listen.len());
+            Ok(Addresses { plain, tls })
         }
     }
 }
@@ -105,7 +136,7 @@ mod tests {
     fn port_zero_becomes_a_free_port_and_a_taken_one_is_named() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let conf = ProcessConf { listen: vec![any, any], ..ProcessConf::default() };
-        let addresses = addresses(&conf, Listeners::Bind).unwrap();
+        let addresses = addresses(&conf, Listeners::Bind).unwrap().plain;
         assert!(addresses[0].port() != 0 && addresses[0] != addresses[1], "{addresses:?}");
 
         let taken = TcpListener::bind(any).unwrap().local_addr();

@@ -4,6 +4,7 @@
 //! main thread and outlives the engine's: whatever happens there can delay no request.
 
 mod announce;
+mod certificates;
 mod demo;
 mod engine;
 mod lifecycle;
@@ -26,9 +27,12 @@ pub use source::Source;
 use crate::admin::{Admin, Hosts};
 use crate::config::{Faults, ProcessConf};
 use crate::credential::NoRandomness;
+use crate::edge::TlsError;
 use crate::proxy::Gateway;
 use crate::{access, admin};
 use announce::Announcement;
+use certificates::Certificates;
+use engine::{Addresses, Doors};
 use lifecycle::{Exit, Lifecycle, Signals};
 use reload::Routes;
 
@@ -73,6 +77,8 @@ pub enum StartError {
     DemoKey,
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -96,8 +102,10 @@ pub fn run(options: Options) -> Result<(), StartError> {
         .build()?;
     let source = Source::choose(options.routes.as_deref(), &conf.routes);
     let routes = Arc::new(Routes::load(&source, control.handle().clone())?);
+    let certificates = conf.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
     let listen = engine::addresses(&conf, options.listeners)?;
-    Process { conf, control, routes, listen, listeners: options.listeners, lifecycle: Lifecycle::new() }.serve()
+    let (listeners, lifecycle) = (options.listeners, Lifecycle::new());
+    Process { conf, control, routes, certificates, listen, listeners, lifecycle }.serve()
 }
 
 fn read_conf(named: Option<&Path>) -> Result<ProcessConf, StartError> {
@@ -113,7 +121,8 @@ struct Process {
     conf: Arc<ProcessConf>,
     control: Runtime,
     routes: Arc<Routes>,
-    listen: Vec<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
+    listen: Addresses,
     listeners: Listeners,
     lifecycle: Lifecycle,
 }
@@ -125,7 +134,9 @@ impl Process {
         let gateway = Gateway::new(self.routes.live(), &self.conf);
         drop(entered);
         // Taking listeners over comes first: the old process gives its admin address up at the same moment.
-        let server = engine::server(&self.conf, gateway, &self.listen, self.listeners);
+        let tls = self.certificates.as_ref().map(|certificates| certificates.tls());
+        let doors = Doors { addresses: self.listen.clone(), tls, listeners: self.listeners };
+        let server = engine::server(&self.conf, gateway, doors);
         let admin = self.start_admin()?;
         let exit = Exit::with_pid_file(&self.conf.pid_file);
         lifecycle::leave_when_drained(server.watch_execution_phase(), self.conf.grace, exit.clone())?;
@@ -157,12 +168,15 @@ impl Process {
     }
 
     fn reload_on_signal(&self) -> impl Fn() + use<> {
-        let routes = Arc::clone(&self.routes);
+        let (routes, certificates) = (Arc::clone(&self.routes), self.certificates.clone());
         move || {
             if let Err(error) = access::reopen() {
                 log::error!("the access log cannot be opened again: {error}");
             }
             routes.reload();
+            if let Some(certificates) = &certificates {
+                certificates.reload();
+            }
         }
     }
 
@@ -170,7 +184,7 @@ impl Process {
         let (routes, lifecycle) = (Arc::clone(&self.routes), self.lifecycle.clone());
         let listen = self.listen.clone();
         async move {
-            for address in &listen {
+            for address in listen.all() {
                 if let Err(error) = engine::accepting(*address).await {
                     log::error!("nothing answers on {address}: {error}");
                     exit.leave(1);

@@ -1,13 +1,14 @@
 //! Hostile input over HTTP/1.1: each test names the rule it proves. What counts is what reaches the provider:
 //! exactly one well-formed request, or none.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::client::Request;
+use crate::support::client::{Client, Request};
 use crate::support::gateway::{Gateway, KEY, PROVIDER_KEY, Setup, routes};
 use crate::support::upstream::{Reply, Step, Upstream};
 use crate::support::wire::Framing;
@@ -30,7 +31,12 @@ pub async fn world(conf: &str) -> (Upstream, Gateway) {
 
 /// Everything the gateway says to these bytes until it closes; `None` when it does not close.
 async fn said(gateway: &Gateway, bytes: &[u8]) -> Option<String> {
-    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    said_at(gateway.addr, bytes).await
+}
+
+/// As [`said`], of whoever listens there.
+pub async fn said_at(addr: SocketAddr, bytes: &[u8]) -> Option<String> {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
     // A gateway that has heard enough may close while this is being sent.
     let _ = stream.write_all(bytes).await;
     read_to_end(&mut stream).await
@@ -190,10 +196,17 @@ fn refused_fields() -> Vec<(u8, u16, String)> {
 #[tokio::test]
 async fn rules_1_3_4_5_refused_heads_reach_nobody_and_nothing_after_them_does() {
     let (upstream, gateway) = world("").await;
+    refused_heads_reach_nobody(&upstream, gateway.addr).await;
+    gateway.post(CHAT, BODY).await.expect(200);
+    assert_eq!(upstream.only().faults, Vec::<String>::new());
+}
+
+/// Sends every head that must be refused, each with a sound request behind it.
+pub async fn refused_heads_reach_nobody(upstream: &Upstream, addr: SocketAddr) {
     for (rule, status, bytes) in refused() {
         let smuggled = sized(BODY);
         let shown: String = bytes.chars().take(300).collect();
-        let said = said(&gateway, format!("{bytes}{smuggled}").as_bytes()).await;
+        let said = said_at(addr, format!("{bytes}{smuggled}").as_bytes()).await;
         let said = said.unwrap_or_else(|| panic!("rule {rule}: not closed after {shown:?}"));
         assert_eq!(statuses(&said), [status], "rule {rule}: {shown:?}\n{said}");
         let (head, body) = said.split_once("\r\n\r\n").unwrap();
@@ -205,8 +218,6 @@ async fn rules_1_3_4_5_refused_heads_reach_nobody_and_nothing_after_them_does() 
         assert_eq!(body["error"]["type"], "invalid_request_error", "{body}");
         assert_eq!(upstream.count(), 0, "rule {rule}: {shown:?} reached the provider");
     }
-    gateway.post(CHAT, BODY).await.expect(200);
-    assert_eq!(upstream.only().faults, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -287,6 +298,11 @@ const BAD_CHUNKS: [&str; 20] = [
 #[tokio::test]
 async fn rules_1_8_a_malformed_body_is_the_clients_400_wherever_it_is_found() {
     let (upstream, gateway) = world("").await;
+    malformed_bodies_are_the_clients_400(&upstream, gateway.addr).await;
+}
+
+/// Sends every malformed body, each with a sound request behind it.
+pub async fn malformed_bodies_are_the_clients_400(upstream: &Upstream, addr: SocketAddr) {
     let padding = format!("{{\"model\":\"m\",\"x\":\"{}", "y".repeat(200_000));
     let sound = [
         String::new(),
@@ -296,7 +312,7 @@ async fn rules_1_8_a_malformed_body_is_the_clients_400_wherever_it_is_found() {
     ];
     for (bad, sound) in BAD_CHUNKS.iter().flat_map(|bad| sound.iter().map(move |sound| (bad, sound))) {
         let bytes = chunked(&bad.replace("{}", sound)) + &sized(BODY);
-        let said = said(&gateway, bytes.as_bytes()).await;
+        let said = said_at(addr, bytes.as_bytes()).await;
         let said = said.unwrap_or_else(|| panic!("not closed after {bad:?}"));
         assert_eq!(statuses(&said), [400], "{bad:?} after {} bytes\n{said}", sound.len());
         assert!(said.contains("invalid_request") || said.contains("invalid_json"), "{said}");
@@ -329,6 +345,11 @@ async fn rule_1_a_body_cut_short_is_a_400_and_never_whole_at_the_provider() {
 #[tokio::test]
 async fn rule_8_pipelined_requests_are_answered_in_order_however_many() {
     let (upstream, gateway) = world("").await;
+    pipelined_requests_are_answered_in_order(&upstream, gateway.addr).await;
+}
+
+/// Sends forty requests at once, and in pieces.
+pub async fn pipelined_requests_are_answered_in_order(upstream: &Upstream, addr: SocketAddr) {
     let padding = "x".repeat(700);
     let bodies: Vec<String> = (0..40).map(|n| format!("{{\"model\":\"m\",\"n\":{n},\"x\":\"{padding}\"}}")).collect();
     let bytes: String = bodies
@@ -342,7 +363,7 @@ async fn rule_8_pipelined_requests_are_answered_in_order_however_many() {
         .collect();
     for piece_bytes in [bytes.len(), 5000, 97] {
         upstream.forget();
-        let mut client = gateway.connect().await;
+        let mut client = Client::connect(addr).await;
         for piece in bytes.as_bytes().chunks(piece_bytes) {
             client.send(piece).await.unwrap();
         }

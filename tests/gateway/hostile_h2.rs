@@ -11,7 +11,7 @@ use super::hostile::world;
 use crate::support::client::Request;
 use crate::support::client_h2::exchange_h2c;
 use crate::support::gateway::{Gateway, KEY};
-use crate::support::upstream::Reply;
+use crate::support::upstream::{Reply, Upstream};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"m"}"#;
@@ -138,6 +138,11 @@ fn bearer() -> String {
 #[tokio::test]
 async fn rule_26_what_http2_forbids_is_reset_before_dispatch() {
     let (upstream, gateway) = world("").await;
+    what_http2_forbids_is_reset(&upstream, gateway.addr).await;
+}
+
+/// Sends every head that HTTP/2 forbids, then a sound request.
+pub async fn what_http2_forbids_is_reset(upstream: &Upstream, addr: SocketAddr) {
     let bearer = bearer();
     let with = |more: &[(&'static str, &'static str)]| block(&fields(&bearer, more));
     let mut reordered = block(&[("x", "y")]);
@@ -163,7 +168,7 @@ async fn rule_26_what_http2_forbids_is_reset_before_dispatch() {
         ("a pseudo field twice", twice),
         ("an unknown pseudo field", with(&[(":x", "y")])),
     ] {
-        let mut raw = Raw::connect(gateway.addr).await;
+        let mut raw = Raw::connect(addr).await;
         raw.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
         raw.send(&frame(DATA, END_STREAM, 1, BODY.as_bytes())).await;
         let outcome = raw.outcome().await;
@@ -171,7 +176,7 @@ async fn rule_26_what_http2_forbids_is_reset_before_dispatch() {
         assert!(outcome != Outcome::Closed, "{what}");
         assert_eq!(upstream.count(), 0, "{what}: {outcome:?}");
     }
-    exchange_h2c(gateway.addr, &Request::post(CHAT, BODY)).await.expect(200);
+    exchange_h2c(addr, &Request::post(CHAT, BODY)).await.expect(200);
     assert!(upstream.only().faults.is_empty());
 }
 
@@ -193,6 +198,11 @@ async fn rule_26_a_length_that_does_not_match_never_makes_a_whole_request() {
 #[tokio::test]
 async fn rules_3_4_5_hold_for_heads_over_http2() {
     let (upstream, gateway) = world("").await;
+    heads_are_held_to_the_rules(&upstream, gateway.addr).await;
+}
+
+/// Sends heads over HTTP/2 that break the rules for all heads.
+pub async fn heads_are_held_to_the_rules(upstream: &Upstream, addr: SocketAddr) {
     let many: Vec<(String, String)> = (0..101).map(|n| (format!("x-{n}"), "y".to_owned())).collect();
     let large = "y".repeat(40 << 10);
     let plain = Request::post(CHAT, BODY);
@@ -206,7 +216,7 @@ async fn rules_3_4_5_hold_for_heads_over_http2() {
         (431, Request { headers: [plain.headers.clone(), many].concat(), ..plain.clone() }),
         (431, plain.clone().header("x", &large)),
     ] {
-        let answer = exchange_h2c(gateway.addr, &request).await;
+        let answer = exchange_h2c(addr, &request).await;
         assert_eq!(answer.status, status, "{} {}", request.method, &request.target[..request.target.len().min(60)]);
         assert_eq!(upstream.count(), 0);
     }

@@ -34,5 +34,6 @@ mod replay;
 mod routing;
 mod spill;
 mod streaming;
+mod tls;
 mod transport;
 mod world;
