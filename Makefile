@@ -9,10 +9,11 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 # `make run ARGS="--routes my.yaml"` passes arguments on.
 ARGS ?=
+SOAK_MINUTES ?= 10
 # Seconds each fuzz target runs for.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup run release test check fmt bench fuzz
+.PHONY: help setup run release test check fmt bench soak fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ fmt: ## Format the code
 bench: setup ## Measure the whole hop against bare Pingora and nginx; prints a table, writes JSON
 	@scripts/setup.sh bench
 	scripts/bench.sh
+
+soak: setup ## SOAK_MINUTES (default 10) of mixed load: memory flat, no descriptor lost, counters add up
+	scripts/bench.sh --soak $(SOAK_MINUTES)
 
 fuzz: setup ## Fuzz whatever parses, FUZZ_SECONDS each (default 60)
 	@scripts/setup.sh fuzz

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::link::Link;
 use crate::load::Stop;
 use crate::upstream::Mode;
 
@@ -21,8 +22,12 @@ pub struct Case {
     pub model_at: ModelAt,
     /// What the upstream answers.
     pub mode: Mode,
-    /// Connections in use at once, each sending its next request when the last is answered.
+    /// What both sides of the gateway speak.
+    pub link: Link,
+    /// Requests under way at once, each on its connection; at most, where they come at a rate.
     pub connections: usize,
+    /// When requests are sent.
+    pub arrival: Arrival,
     /// What ends a measurement.
     pub stop: StopRule,
     /// Measured with `--quick` too.
@@ -40,6 +45,15 @@ pub enum ModelAt {
     Last,
 }
 
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Each connection sends its next request when the last is answered.
+    Closed,
+    /// At a constant rate: half of what bare Pingora can do with this case.
+    HalfLoad,
+}
+
 /// What ends a measurement of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopRule {
@@ -49,12 +63,15 @@ pub enum StopRule {
     OnePerConnection,
 }
 
-const POST: Case = Case {
+/// What most cases are.
+pub const POST: Case = Case {
     name: "",
     body_bytes: 1 << 10,
     model_at: ModelAt::First,
     mode: Mode::Reply,
+    link: Link::Http1,
     connections: 32,
+    arrival: Arrival::Closed,
     stop: StopRule::Time,
     quick: false,
     ratio_max: None,
@@ -62,6 +79,8 @@ const POST: Case = Case {
 
 /// 100 events, 2 ms apart: close enough to load the gateway, apart enough that none melt into one read.
 const STREAM: Mode = Mode::Events { count: 100, pause: Duration::from_millis(2) };
+/// What the soak streams: 25 events over half a second.
+pub const SOAK_STREAM: Mode = Mode::Events { count: 25, pause: Duration::from_millis(20) };
 /// 5 events over 4 s: what a thousand idle-ish chats look like.
 const SLOW_STREAM: Mode = Mode::Events { count: 5, pause: Duration::from_secs(1) };
 
@@ -77,7 +96,16 @@ pub const CASES: &[Case] = &[
     Case { name: "1 MiB, model first", body_bytes: 1 << 20, quick: true, ratio_max: Some(1.2), ..POST },
     Case { name: "1 MiB, model last", body_bytes: 1 << 20, model_at: ModelAt::Last, ratio_max: Some(1.2), ..POST },
     Case { name: "SSE, 100 events", mode: STREAM, quick: true, ..POST },
+    Case { name: "1 KiB, half load", arrival: Arrival::HalfLoad, ..POST },
+    Case { name: "16 KiB, half load", body_bytes: 16 << 10, arrival: Arrival::HalfLoad, ..POST },
+    Case { name: "1 KiB, TLS", link: Link::Tls, ..POST },
+    Case { name: "16 KiB, TLS", link: Link::Tls, body_bytes: 16 << 10, ..POST },
+    Case { name: "SSE, 100 events, TLS", link: Link::Tls, mode: STREAM, ..POST },
+    Case { name: "1 KiB, HTTP/2", link: Link::Http2, ..POST },
+    Case { name: "16 KiB, HTTP/2", link: Link::Http2, body_bytes: 16 << 10, ..POST },
+    Case { name: "SSE, 100 events, HTTP/2", link: Link::Http2, mode: STREAM, ..POST },
     Case { name: "1,000 slow streams", mode: SLOW_STREAM, connections: 1000, stop: StopRule::OnePerConnection, ..POST },
+    Case { name: "5,000 slow streams", mode: SLOW_STREAM, connections: 5000, stop: StopRule::OnePerConnection, ..POST },
 ];
 
 impl Case {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::case::{MODEL, MODEL_UPSTREAM};
+use crate::link::{Certificate, Link, NAME};
 
 /// Who stands between client and upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,7 +26,8 @@ pub enum Gateway {
 
 /// The client's key; `KEY_HASH` is what routes.yaml holds of it.
 pub const KEY: &str = "sk-bench-0123456789abcdef0123456789abcdef";
-const KEY_HASH: &str = "2b4144f5b595b3da66fe4bd987b404df624f7d9f1887207637052d56aae31244";
+/// The SHA-256 of `KEY`.
+pub const KEY_HASH: &str = "2b4144f5b595b3da66fe4bd987b404df624f7d9f1887207637052d56aae31244";
 
 impl Gateway {
     /// Every one, in the order they take turns.
@@ -65,16 +67,19 @@ impl Gateway {
         }
     }
 
+    /// Whether it can speak `link` on both of its sides.
+    pub fn speaks(self, link: Link) -> bool {
+        match self {
+            Self::Forge | Self::Bare | Self::BareMimalloc => true,
+            // HTTP/2 to an upstream came with nginx 1.29.
+            Self::Nginx => link != Link::Http2,
+        }
+    }
+
     /// Starts it in front of `upstream` and waits until it listens.
-    pub fn start(self, places: &Places, upstream: SocketAddr) -> Result<Running> {
-        let listen = free_addr()?;
-        let log = File::create(places.work.join(format!("{self:?}.log")))?;
-        let mut command = Command::new(self.program(places));
-        command.args(self.arguments(places, listen, upstream)?);
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut running = Running { child, addr: listen };
-        running.wait_until_it_listens().with_context(|| format!("starting {}", self.name()))?;
-        Ok(running)
+    pub fn start(self, places: &Places, spoken: (Link, &Certificate), upstream: SocketAddr) -> Result<Running> {
+        let setting = Setting::new(places, spoken, upstream)?;
+        Running::spawn(self, &setting, &self.arguments(&setting)?)
     }
 
     fn program(self, places: &Places) -> PathBuf {
@@ -86,20 +91,11 @@ impl Gateway {
         }
     }
 
-    fn arguments(self, places: &Places, listen: SocketAddr, upstream: SocketAddr) -> Result<Vec<String>> {
-        let file = |name: &str, text: String| -> Result<String> {
-            let path = places.work.join(name);
-            fs::write(&path, text)?;
-            Ok(path.display().to_string())
-        };
+    fn arguments(self, setting: &Setting<'_>) -> Result<Vec<String>> {
         Ok(match self {
-            Self::Forge => {
-                let conf = file("forge.yaml", forge_conf(&places.work, listen)?)?;
-                let routes = file("routes.yaml", forge_routes(upstream))?;
-                vec!["run".into(), "--conf".into(), conf, "--routes".into(), routes]
-            }
-            Self::Bare | Self::BareMimalloc => vec![listen.to_string(), upstream.to_string()],
-            Self::Nginx => vec!["-c".into(), file("nginx.conf", nginx_conf(&places.work, listen, upstream))?],
+            Self::Forge => forge_arguments(setting, free_addr()?, (&forge_routes(setting), ""))?,
+            Self::Bare | Self::BareMimalloc => bare_arguments(setting),
+            Self::Nginx => vec!["-c".into(), setting.file("nginx.conf", &nginx_conf(setting))?],
         })
     }
 }
@@ -119,7 +115,23 @@ pub struct Running {
     pub addr: SocketAddr,
 }
 
+/// Forge with routes of its own, and lines of its own in its forge.yaml; and where its admin pages are.
+pub fn start_forge(setting: &Setting<'_>, routes: &str, conf: &str) -> Result<(Running, SocketAddr)> {
+    let admin = free_addr()?;
+    let arguments = forge_arguments(setting, admin, (routes, conf))?;
+    Ok((Running::spawn(Gateway::Forge, setting, &arguments)?, admin))
+}
+
 impl Running {
+    fn spawn(gateway: Gateway, setting: &Setting<'_>, arguments: &[String]) -> Result<Self> {
+        let log = File::create(setting.places.work.join(format!("{gateway:?}.log")))?;
+        let mut command = Command::new(gateway.program(setting.places));
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut running = Running { child: command.spawn()?, addr: setting.listen };
+        running.wait_until_it_listens().with_context(|| format!("starting {}", gateway.name()))?;
+        Ok(running)
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -159,24 +171,82 @@ fn nginx_program() -> PathBuf {
     if installed.exists() { installed.into() } else { "nginx".into() }
 }
 
-fn forge_conf(work: &Path, listen: SocketAddr) -> Result<String> {
-    let admin = free_addr()?;
-    let work = work.display();
-    Ok(format!(
-        "listen: [{listen}]\n\
+/// Between whom a gateway stands, and what is spoken there.
+pub struct Setting<'a> {
+    places: &'a Places,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    link: Link,
+    certificate: &'a Certificate,
+}
+
+impl<'a> Setting<'a> {
+    /// In front of `upstream`, on a free port.
+    pub fn new(places: &'a Places, spoken: (Link, &'a Certificate), upstream: SocketAddr) -> Result<Self> {
+        Ok(Self { places, listen: free_addr()?, upstream, link: spoken.0, certificate: spoken.1 })
+    }
+
+    /// Writes a file of this name; returns its path.
+    fn file(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.places.work.join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    }
+}
+
+fn forge_arguments(setting: &Setting<'_>, admin: SocketAddr, files: (&str, &str)) -> Result<Vec<String>> {
+    let (routes, more_conf) = files;
+    let conf = setting.file("forge.yaml", &(forge_conf(setting, admin) + more_conf))?;
+    let routes = setting.file("routes.yaml", routes)?;
+    Ok(vec!["run".into(), "--conf".into(), conf, "--routes".into(), routes])
+}
+
+fn bare_arguments(setting: &Setting<'_>) -> Vec<String> {
+    let Certificate { chain, key } = setting.certificate;
+    let ends = [setting.listen.to_string(), setting.upstream.to_string()];
+    let spoken = match setting.link {
+        Link::Http1 => vec!["http1".to_owned()],
+        Link::Http2 => vec!["http2".to_owned()],
+        Link::Tls => vec!["tls".to_owned(), chain.display().to_string(), key.display().to_string()],
+    };
+    [ends.to_vec(), spoken].concat()
+}
+
+fn forge_conf(setting: &Setting<'_>, admin: SocketAddr) -> String {
+    let (listen, work) = (setting.listen, setting.places.work.display());
+    let Certificate { chain, key } = setting.certificate;
+    let listen = match setting.link {
+        Link::Http1 | Link::Http2 => format!("listen: [{listen}]\n"),
+        Link::Tls => format!(
+            "listen: []\ntls: {{ listen: [{listen}], certificate: {}, key: {} }}\n",
+            chain.display(),
+            key.display()
+        ),
+    };
+    format!(
+        "{listen}\
          admin: {{ listen: {admin} }}\n\
          threads: 1\n\
          log: {{ access: {work}/access.log }}\n\
          upgrade_sock: {work}/forge.sock\n\
          pid_file: {work}/forge.pid\n"
-    ))
+    )
 }
 
-fn forge_routes(upstream: SocketAddr) -> String {
+fn forge_routes(setting: &Setting<'_>) -> String {
+    let port = setting.upstream.port();
+    let provider = match setting.link {
+        Link::Http1 => format!("url: \"http://127.0.0.1:{port}/v1\""),
+        Link::Http2 => format!("url: \"http://127.0.0.1:{port}/v1\", http: 2"),
+        Link::Tls => format!(
+            "url: \"https://127.0.0.1:{port}/v1\", http: 1, tls: {{ ca: {}, server_name: {NAME} }}",
+            setting.certificate.chain.display()
+        ),
+    };
     format!(
         "version: 1\n\
          providers:\n  \
-           upstream: {{ dialect: openai, url: \"http://{upstream}/v1\", key: \"plain:sk-upstream\" }}\n\
+           upstream: {{ dialect: openai, {provider}, key: \"plain:sk-upstream\" }}\n\
          models:\n  \
            {MODEL}: upstream/{MODEL_UPSTREAM}\n\
          tiers:\n  \
@@ -187,19 +257,27 @@ fn forge_routes(upstream: SocketAddr) -> String {
 }
 
 /// Bodies and streams pass unbuffered, as an LLM gateway has to pass them; connections are never retired.
-fn nginx_conf(work: &Path, listen: SocketAddr, upstream: SocketAddr) -> String {
-    let work = work.display();
+fn nginx_conf(setting: &Setting<'_>) -> String {
+    let Setting { listen, upstream, .. } = setting;
+    let work = setting.places.work.display();
+    let Certificate { chain, key } = setting.certificate;
+    let (spoken, files, scheme) = match setting.link {
+        Link::Http1 | Link::Http2 => ("", String::new(), "http"),
+        Link::Tls => {
+            (" ssl", format!("ssl_certificate {}; ssl_certificate_key {};", chain.display(), key.display()), "https")
+        }
+    };
     format!(
         "daemon off; master_process off; pid {work}/nginx.pid; error_log {work}/nginx-error.log;\n\
-         events {{ worker_connections 8192; }}\n\
+         worker_rlimit_nofile 16384; events {{ worker_connections 16384; }}\n\
          http {{\n  \
            access_log off; client_max_body_size 0; keepalive_requests 1000000000;\n  \
            client_body_temp_path {work}/nginx-body; proxy_temp_path {work}/nginx-proxy;\n  \
            upstream bench {{ server {upstream}; keepalive 128; keepalive_requests 1000000000; }}\n  \
            server {{\n    \
-             listen {listen} backlog=4096;\n    \
+             listen {listen}{spoken} backlog=8192; {files}\n    \
              location / {{\n      \
-               proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Connection \"\";\n      \
+               proxy_pass {scheme}://bench; proxy_http_version 1.1; proxy_set_header Connection \"\";\n      \
                proxy_request_buffering off; proxy_buffering off;\n    \
              }}\n  \
            }}\n\

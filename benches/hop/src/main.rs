@@ -8,11 +8,14 @@
 //! `scripts/bench.sh` builds and runs it; `scripts/profile.sh` attaches a profiler to one case.
 
 mod case;
+mod client;
 mod gateway;
+mod link;
 mod load;
 mod measure;
 mod process;
 mod report;
+mod soak;
 mod upstream;
 mod wire;
 
@@ -25,6 +28,7 @@ use clap::Parser;
 
 use crate::case::{CASES, Case};
 use crate::gateway::{Gateway, Places};
+use crate::link::Certificate;
 use crate::measure::{Settings, measure};
 use crate::report::{Machine, Report, Series};
 
@@ -55,19 +59,29 @@ struct Args {
     /// A program that looks at each gateway while it is measured, such as `strace -cfp`; the process id is added.
     #[arg(long)]
     attach: Option<String>,
+    /// Instead of measuring: so many minutes of mixed load on Forge, after which memory, descriptors and counters
+    /// must be in order.
+    #[arg(long, value_name = "MINUTES")]
+    soak: Option<f64>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let machine = machine()?;
     fs::create_dir_all(&args.out)?;
+    let work = args.out.canonicalize()?;
     let settings = Settings {
-        places: Places { bin: args.bin.canonicalize()?, work: args.out.canonicalize()? },
+        certificate: Certificate::make(&work)?,
+        places: Places { bin: args.bin.canonicalize()?, work },
         time: Duration::try_from_secs_f64(args.seconds)?,
         attach: args.attach.clone(),
     };
+    // An open load keeps its thread busy: sockets are looked at between any few steps of it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(8).build()?;
+    if let Some(minutes) = args.soak {
+        return runtime.block_on(soak::soak(&settings, Duration::try_from_secs_f64(minutes * 60.0)?));
+    }
     let mut all = plan(&args, &settings.places)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for round in 1..=args.rounds {
         for series in &mut all {
             let what = format!("round {round}, {}, {}", series.case.name, series.gateway.name());
@@ -91,7 +105,9 @@ fn plan(args: &Args, places: &Places) -> Result<Vec<Series>> {
     let all: Vec<_> = CASES
         .iter()
         .filter(wanted)
-        .flat_map(|case| installed.iter().map(move |gateway| series(case, gateway)))
+        .flat_map(|case| {
+            installed.iter().filter(|gateway| gateway.speaks(case.link)).map(move |gateway| series(case, gateway))
+        })
         .collect();
     ensure!(!all.is_empty(), "nothing to measure");
     Ok(all)

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::case::{Case, MODEL, StopRule};
+use crate::case::{Arrival, Case, MODEL, StopRule};
+use crate::client::{Client, Door, Prepared, Request};
 use crate::gateway::{Gateway, KEY, Places, Running};
-use crate::load::{self, Client, Load, Stop};
+use crate::link::{Certificate, Link};
+use crate::load::{Load, Pace, Stop};
 use crate::process;
 use crate::upstream::{Upstream, answer_body};
 
@@ -15,6 +17,8 @@ use crate::upstream::{Upstream, answer_body};
 pub struct Settings {
     /// Where things are.
     pub places: Places,
+    /// What TLS is spoken with.
+    pub certificate: Certificate,
     /// How long the counted part takes.
     pub time: Duration,
     /// A program with arguments that looks at the gateway meanwhile; the process id is added as its last argument.
@@ -34,6 +38,8 @@ pub struct Sample {
     pub p50_us: f64,
     /// Latency that 99 of 100 requests stay under.
     pub p99_us: f64,
+    /// The gateway's resident memory before the load.
+    pub rss_idle_kib: u64,
     /// The gateway's highest resident memory.
     pub rss_kib: u64,
     /// How much of it came with the load, for each connection.
@@ -45,17 +51,17 @@ pub struct Sample {
 /// # Errors
 /// A wrong answer, a failed request or a gateway that does not start: nothing was measured then.
 pub async fn measure(gateway: Gateway, case: &Case, settings: &Settings) -> Result<Sample> {
-    let upstream = Upstream::start(case.mode).await?;
-    let running = gateway.start(&settings.places, upstream.addr)?;
-    verify(gateway, case, &upstream, &running).await.context("the answer is wrong")?;
-
-    let mut load = Load { addr: running.addr, request: request(running.addr.to_string(), case).into(), stop: WARM_UP };
+    let pace = match case.arrival {
+        Arrival::Closed => Pace::Closed,
+        Arrival::HalfLoad => Pace::Every(half_load(case, settings).await?),
+    };
+    let (_upstream, running, mut load) = ready(gateway, case, settings).await?;
     if case.stop == StopRule::Time {
-        load::run(&load, case.connections).await?;
+        load.run().await?;
     }
-    load.stop = case.stop(settings.time);
+    (load.stop, load.pace) = (case.stop(settings.time), pace);
     let observer = settings.attach.as_deref().map(|command| Observer::start(command, running.pid())).transpose()?;
-    let sample = count(&running, &load, case.connections).await?;
+    let sample = count(&running, &load).await?;
     if let Some(observer) = observer {
         observer.finish()?;
     }
@@ -64,11 +70,31 @@ pub async fn measure(gateway: Gateway, case: &Case, settings: &Settings) -> Resu
 
 const WARM_UP: Stop = Stop::After(Duration::from_millis(300));
 
-async fn count(gateway: &Running, load: &Load, connections: usize) -> Result<Sample> {
+/// A gateway that answers rightly, and the load to warm it up with.
+async fn ready(gateway: Gateway, case: &Case, settings: &Settings) -> Result<(Upstream, Running, Load)> {
+    let upstream = Upstream::start(case.mode, case.link, &settings.certificate).await?;
+    let running = gateway.start(&settings.places, (case.link, &settings.certificate), upstream.addr)?;
+    let tls = if case.link == Link::Tls { Some(settings.certificate.connector()?) } else { None };
+    let door = Door { addr: running.addr, link: case.link, tls };
+    verify(gateway, case, &upstream, &door).await.context("the answer is wrong")?;
+    let load = Load { stop: WARM_UP, ..Load::new(door, &request(case), case.connections)? };
+    Ok((upstream, running, load))
+}
+
+/// The time between two requests at half of what bare Pingora does at most, here and now.
+async fn half_load(case: &Case, settings: &Settings) -> Result<Duration> {
+    let (_upstream, _running, mut load) = ready(Gateway::Bare, case, settings).await?;
+    load.run().await?;
+    load.stop = Stop::After(settings.time / 2);
+    let outcome = load.run().await?;
+    Ok(2 * outcome.elapsed / u32::try_from(outcome.latencies.len())?)
+}
+
+async fn count(gateway: &Running, load: &Load) -> Result<Sample> {
     let pid = gateway.pid();
     process::reset_rss_peak(pid)?;
     let (rss_before_kib, cpu_before) = (process::rss_kib(pid)?, process::cpu_time(pid)?);
-    let outcome = load::run(load, connections).await?;
+    let outcome = load.run().await?;
     let cpu = process::cpu_time(pid)?.saturating_sub(cpu_before);
     let rss_kib = process::rss_peak_kib(pid)?;
 
@@ -81,8 +107,9 @@ async fn count(gateway: &Running, load: &Load, connections: usize) -> Result<Sam
         requests_per_s: requests as f64 / outcome.elapsed.as_secs_f64(),
         p50_us: percentile_us(50),
         p99_us: percentile_us(99),
+        rss_idle_kib: rss_before_kib,
         rss_kib,
-        rss_per_connection_kib: rss_kib.saturating_sub(rss_before_kib) as f64 / connections as f64,
+        rss_per_connection_kib: rss_kib.saturating_sub(rss_before_kib) as f64 / load.clients as f64,
     })
 }
 
@@ -91,9 +118,11 @@ fn micros(time: Duration) -> f64 {
 }
 
 /// One request, looked at from both ends: what the upstream got and what the client got.
-async fn verify(gateway: Gateway, case: &Case, upstream: &Upstream, running: &Running) -> Result<()> {
+async fn verify(gateway: Gateway, case: &Case, upstream: &Upstream, door: &Door) -> Result<()> {
     upstream.capture();
-    let answer = Client::connect(running.addr).await?.fetch(&request(running.addr.to_string(), case)).await?;
+    let mut clients = Client::connect(door, 1).await?;
+    let client = clients.first_mut().context("no client")?;
+    let answer = client.fetch(&Prepared::new(&request(case), door.addr)?).await?;
     let seen = String::from_utf8(upstream.captured())?;
 
     let name = |model: &str| format!("\"model\":\"{model}\"");
@@ -105,16 +134,17 @@ async fn verify(gateway: Gateway, case: &Case, upstream: &Upstream, running: &Ru
 }
 
 /// A request with the headers an SDK sends.
-fn request(host: String, case: &Case) -> Vec<u8> {
-    let body = case.body();
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {KEY}\r\n\
-         accept: application/json\r\naccept-encoding: identity\r\ncontent-type: application/json\r\n\
-         user-agent: OpenAI/Python 2.8.0\r\nx-stainless-lang: python\r\nx-stainless-package-version: 2.8.0\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    );
-    [head.into_bytes(), body].concat()
+pub fn request(case: &Case) -> Request {
+    let fields = vec![
+        ("authorization", format!("Bearer {KEY}")),
+        ("accept", "application/json".to_owned()),
+        ("accept-encoding", "identity".to_owned()),
+        ("content-type", "application/json".to_owned()),
+        ("user-agent", "OpenAI/Python 2.8.0".to_owned()),
+        ("x-stainless-lang", "python".to_owned()),
+        ("x-stainless-package-version", "2.8.0".to_owned()),
+    ];
+    Request { fields, path: "/v1/chat/completions", body: case.body().into() }
 }
 
 /// A program that looks at the gateway while it is measured.

@@ -33,6 +33,11 @@ pub fn reset_rss_peak(pid: u32) -> Result<()> {
     fs::OpenOptions::new().write(true).open(path)?.write_all(b"5").context("clear_refs")
 }
 
+/// How many descriptors are open.
+pub fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 fn status_kib(pid: u32, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let value = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;

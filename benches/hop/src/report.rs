@@ -58,6 +58,8 @@ pub struct Row {
     requests_per_s: Spread,
     p50_us: Spread,
     p99_us: Spread,
+    /// Before the load.
+    rss_idle_kib: Spread,
     rss_kib: Spread,
     /// What each of many open streams adds; only where that is the question.
     rss_per_stream_kib: Option<Spread>,
@@ -127,6 +129,7 @@ impl Row {
             requests_per_s: figure(|sample| sample.requests_per_s)?,
             p50_us: figure(|sample| sample.p50_us)?,
             p99_us: figure(|sample| sample.p99_us)?,
+            rss_idle_kib: figure(|sample| sample.rss_idle_kib as f64)?,
             rss_kib: figure(|sample| sample.rss_kib as f64)?,
             rss_per_stream_kib: figure(|sample| sample.rss_per_connection_kib)
                 .filter(|_| series.case.stop == StopRule::OnePerConnection),

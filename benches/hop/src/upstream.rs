@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use h2::server::SendResponse;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::case::MODEL_UPSTREAM;
+use crate::link::{Certificate, Link, Wire};
 use crate::wire;
 
 /// What a request is answered with.
@@ -40,11 +44,13 @@ type Capture = Arc<Mutex<Option<Vec<u8>>>>;
 
 impl Upstream {
     /// Starts a server on a free port of loopback.
-    pub async fn start(mode: Mode) -> Result<Self> {
+    pub async fn start(mode: Mode, link: Link, certificate: &Certificate) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let captured = Capture::default();
-        let accepting = tokio::spawn(accept(listener, Answer::new(mode), captured.clone()));
+        let tls = if link == Link::Tls { Some(certificate.acceptor()?) } else { None };
+        let service = Service { answer: Answer::new(mode), captured: captured.clone(), link, tls };
+        let accepting = tokio::spawn(accept(listener, Arc::new(service)));
         Ok(Self { addr, captured, accepting })
     }
 
@@ -69,21 +75,58 @@ fn lock(captured: &Capture) -> MutexGuard<'_, Option<Vec<u8>>> {
     captured.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, answer: Answer, captured: Capture) {
-    let answer = Arc::new(answer);
+/// What every connection is served with.
+struct Service {
+    answer: Answer,
+    captured: Capture,
+    link: Link,
+    tls: Option<TlsAcceptor>,
+}
+
+async fn accept(listener: TcpListener, service: Arc<Service>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (answer, captured) = (answer.clone(), captured.clone());
+        let service = Arc::clone(&service);
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, &answer, &captured).await {
+            if let Err(error) = service.serve(stream).await {
                 eprintln!("upstream: {error:#}");
             }
         });
     }
 }
 
+impl Service {
+    async fn serve(self: Arc<Self>, stream: TcpStream) -> Result<()> {
+        let stream = Wire::accept(stream, self.tls.as_ref()).await?;
+        match self.link {
+            Link::Http1 | Link::Tls => serve_http1(stream, &self.answer, &self.captured).await,
+            Link::Http2 => self.serve_http2(stream).await,
+        }
+    }
+
+    async fn serve_http2(self: Arc<Self>, stream: Wire) -> Result<()> {
+        let mut connection = h2::server::handshake(stream).await?;
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            let service = Arc::clone(&self);
+            tokio::spawn(async move {
+                // An error is a client that has gone with its measurement.
+                let _ = service.exchange(request.into_body(), respond).await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self, mut body: h2::RecvStream, respond: SendResponse<Bytes>) -> Result<()> {
+        while let Some(bytes) = body.data().await {
+            let bytes = bytes?;
+            keep(&self.captured, &bytes);
+            body.flow_control().release_capacity(bytes.len())?;
+        }
+        self.answer.send(respond).await
+    }
+}
+
 /// Answers the requests of one connection until the gateway closes it.
-async fn serve(mut stream: TcpStream, answer: &Answer, captured: &Capture) -> Result<()> {
-    stream.set_nodelay(true)?;
+async fn serve_http1(mut stream: Wire, answer: &Answer, captured: &Capture) -> Result<()> {
     let mut buffer = vec![0; 64 << 10];
     while let Some(rest) = read_head(&mut stream, &mut buffer, captured).await? {
         skip_body(&mut stream, &mut buffer, rest, captured).await?;
@@ -95,7 +138,7 @@ async fn serve(mut stream: TcpStream, answer: &Answer, captured: &Capture) -> Re
 }
 
 /// Reads a request head; returns how many body bytes are still to come, or `None` at the end of the connection.
-async fn read_head(stream: &mut TcpStream, buffer: &mut [u8], captured: &Capture) -> Result<Option<usize>> {
+async fn read_head(stream: &mut Wire, buffer: &mut [u8], captured: &Capture) -> Result<Option<usize>> {
     let mut filled = 0;
     loop {
         match stream.read(&mut buffer[filled..]).await {
@@ -113,7 +156,7 @@ async fn read_head(stream: &mut TcpStream, buffer: &mut [u8], captured: &Capture
     }
 }
 
-async fn skip_body(stream: &mut TcpStream, buffer: &mut [u8], mut rest: usize, captured: &Capture) -> Result<()> {
+async fn skip_body(stream: &mut Wire, buffer: &mut [u8], mut rest: usize, captured: &Capture) -> Result<()> {
     while rest > 0 {
         let room = rest.min(buffer.len());
         let read = stream.read(&mut buffer[..room]).await?;
@@ -134,57 +177,86 @@ fn keep(captured: &Capture, bytes: &[u8]) {
 
 /// The bytes of an answer, made once.
 struct Answer {
+    /// As HTTP/1.1 writes it; of a plain reply, body and all.
     head: Vec<u8>,
     /// One event of a stream, framed as a chunk.
     event: Vec<u8>,
     count: usize,
     pause: Duration,
     tail: Vec<u8>,
+    mode: Mode,
 }
 
 /// What a provider's own headers weigh.
-const HEADERS: &str = "date: Sat, 01 Nov 2025 00:00:00 GMT\r\nserver: bench\r\nopenai-processing-ms: 12\r\n\
-                       openai-version: 2020-10-01\r\nx-request-id: req_0123456789abcdef\r\n";
+const FIELDS: [(&str, &str); 5] = [
+    ("date", "Sat, 01 Nov 2025 00:00:00 GMT"),
+    ("server", "bench"),
+    ("openai-processing-ms", "12"),
+    ("openai-version", "2020-10-01"),
+    ("x-request-id", "req_0123456789abcdef"),
+];
 
 impl Answer {
     fn new(mode: Mode) -> Self {
+        let fields: String = FIELDS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         match mode {
-            Mode::Reply => Self::reply(),
-            Mode::Events { count, pause } => Self::events(count, pause),
+            Mode::Reply => {
+                let body = reply_body(MODEL_UPSTREAM);
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: {JSON}\r\n{fields}content-length: {length}\r\n\r\n{body}"
+                );
+                let (event, tail) = (Vec::new(), Vec::new());
+                Self { head: head.into_bytes(), event, count: 0, pause: Duration::ZERO, tail, mode }
+            }
+            Mode::Events { count, pause } => {
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncontent-type: {EVENTS}\r\n{fields}transfer-encoding: chunked\r\n\r\n");
+                let chunk = |data: &str| format!("{:x}\r\n{data}\r\n", data.len()).into_bytes();
+                let tail = [chunk(DONE), b"0\r\n\r\n".to_vec()].concat();
+                Self { head: head.into_bytes(), event: chunk(&event(MODEL_UPSTREAM)), count, pause, tail, mode }
+            }
         }
     }
 
-    fn reply() -> Self {
-        let body = reply_body(MODEL_UPSTREAM);
-        let length = body.len();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{HEADERS}content-length: {length}\r\n\r\n{body}"
-        );
-        Self { head: head.into_bytes(), event: Vec::new(), count: 0, pause: Duration::ZERO, tail: Vec::new() }
-    }
-
-    fn events(count: usize, pause: Duration) -> Self {
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{HEADERS}transfer-encoding: chunked\r\n\r\n"
-        );
-        let chunk = |data: &str| format!("{:x}\r\n{data}\r\n", data.len()).into_bytes();
-        let tail = [chunk(DONE), b"0\r\n\r\n".to_vec()].concat();
-        Self { head: head.into_bytes(), event: chunk(&event(MODEL_UPSTREAM)), count, pause, tail }
-    }
-
-    async fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn write(&self, stream: &mut Wire) -> io::Result<()> {
         stream.write_all(&self.head).await?;
+        stream.flush().await?;
         if self.count > 0 {
             let mut ticks = tokio::time::interval(self.pause);
             for _ in 0..self.count {
                 ticks.tick().await;
                 stream.write_all(&self.event).await?;
+                stream.flush().await?;
             }
         }
-        stream.write_all(&self.tail).await
+        stream.write_all(&self.tail).await?;
+        stream.flush().await
+    }
+
+    /// The same over HTTP/2.
+    async fn send(&self, mut respond: SendResponse<Bytes>) -> Result<()> {
+        let media_type = if self.count > 0 { EVENTS } else { JSON };
+        let mut head = http::Response::builder().header("content-type", media_type);
+        for (name, value) in FIELDS {
+            head = head.header(name, value);
+        }
+        let mut stream = respond.send_response(head.body(())?, false)?;
+        if self.count > 0 {
+            let event = Bytes::from(event(MODEL_UPSTREAM));
+            let mut ticks = tokio::time::interval(self.pause);
+            for _ in 0..self.count {
+                ticks.tick().await;
+                stream.send_data(event.clone(), false)?;
+            }
+        }
+        let end = if self.count > 0 { DONE.to_owned() } else { answer_body(self.mode, MODEL_UPSTREAM) };
+        Ok(stream.send_data(end.into(), true)?)
     }
 }
 
+const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
 const DONE: &str = "data: [DONE]\n\n";
 
 /// The JSON body of a reply that names `model`.
