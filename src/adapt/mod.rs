@@ -69,6 +69,7 @@ mod scrub;
 pub mod sse;
 pub mod stream_error;
 mod target;
+pub mod usage;
 
 use thiserror::Error;
 
