@@ -147,10 +147,32 @@ fn settings_of_a_model_are_read() {
     let cheap = models.find("priyo-cheap").unwrap();
     assert_eq!((cheap.pick, models.find("half").unwrap().pick), (Pick::Cheapest, Pick::P2c));
     assert_eq!((smart.retry.budget_percent, cheap.retry.budget_percent), (5, 20));
-    let prices: Vec<_> = cheap.to.iter().map(|target| target.price.unwrap()).collect();
-    assert_eq!((prices[0].input_microusd, prices[0].cached_input_microusd), (3_000_000, Some(300_000)));
+    let prices: Vec<_> = cheap.to.iter().map(|target| target.price.as_ref().unwrap().at(0).unwrap()).collect();
+    assert_eq!((prices[0].input_microusd, prices[0].cached_input_microusd), (3_000_000, 300_000));
     assert_eq!((prices[1].input_microusd, prices[1].output_microusd), (100_000, 200_000));
+    assert_eq!((prices[1].cached_input_microusd, prices[1].reasoning_microusd), (100_000, 200_000));
     assert_eq!(models.find("meta").unwrap().owned_by, "together");
+}
+
+#[test]
+fn prices_have_dates_and_stable_versions() {
+    let price = "price: [{ input: 1, output: 2 }, { from: 2026-11-01, input: 3, output: 4, image: 0.04 }]";
+    let load = |models: &str| {
+        let text = format!("version: 1\nproviders: {{ demo: }}\nmodels:\n{models}\n");
+        check(&text, "routes.yaml", &around())
+    };
+    let loaded = load(&format!("  a: {{ to: demo, {price} }}\n  b: {{ to: demo, {price} }}")).unwrap();
+    let prices = |name: &str| loaded.snapshot.models.find(name).unwrap().to[0].price.clone().unwrap();
+    let day = 1_793_491_200; // 2026-11-01
+    let (old, new) = (prices("a").at(day - 1).cloned().unwrap(), prices("b").at(day).cloned().unwrap());
+    assert_eq!((old.input_microusd, new.input_microusd, new.image_microusd), (1_000_000, 3_000_000, 40_000));
+    assert!(new.version.starts_with("2026-11-01/") && !old.version.contains('/'), "{old:?} {new:?}");
+    assert_eq!(prices("a"), prices("b"));
+    let faults = |models: &str| load(models).err().map(|faults| faults.to_string()).unwrap_or_default();
+    assert!(faults("  a: { to: demo, price: { output: 1 } }").contains("'input' is missing"));
+    assert!(faults("  a: { to: demo, price: [{ image: 1 }, { image: 2 }] }").contains("two prices from the same day"));
+    assert!(faults("  a: { to: demo, price: { from: 2026-11-01 } }").contains("a price without an amount"));
+    assert!(faults("  a: { to: demo, price: { from: tomorrow, image: 1 } }").contains("is not a date"));
 }
 
 #[test]

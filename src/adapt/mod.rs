@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use forge::adapt::request::{self, Framing, Outgoing, Upgrade};
-//! use forge::config::{Auth, Flavor, HttpVersions, Origin, Provider, ProviderKey, ProviderTls};
+//! use forge::config::{Auth, Flavor, HttpVersions, Origin, Provider, ProviderKey, ProviderTls, StreamUsage};
 //! use forge::endpoint::{Endpoint, EndpointSet};
 //! use http::{HeaderMap, HeaderValue, Version};
 //!
@@ -33,6 +33,7 @@
 //!     api_version: None,
 //!     tls: ProviderTls::default(),
 //!     http: HttpVersions::Auto,
+//!     stream_usage: StreamUsage::Ask,
 //! };
 //! let mut client = HeaderMap::new();
 //! client.insert("authorization", HeaderValue::from_static("Bearer sk-client"));

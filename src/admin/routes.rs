@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::config::{
-    Auth, EchoModel, Finding, Flavor, HttpVersions, Model, Origin, Provider, ReloadStatus, Retry, Snapshot, Target,
-    Tier, Timeouts,
+    Auth, EchoModel, Finding, Flavor, HttpVersions, Model, Origin, Price, Provider, ReloadStatus, Retry, Snapshot,
+    Target, Tier, Timeouts,
 };
 
 pub(super) fn view(snapshot: &Snapshot, reload: &ReloadStatus) -> Value {
@@ -97,12 +97,32 @@ fn target_view(target: &Target) -> Value {
         "provider": target.provider.name,
         "model": target.model,
         "weight": target.weight,
-        "price_microusd_per_million": target.price.map(|price| json!({
-            "input": price.input_microusd,
-            "cached_input": price.cached_input_microusd,
-            "output": price.output_microusd,
-        })),
+        "price_microusd": target.price.as_ref().map(|prices| prices.rows().iter().map(price_view).collect::<Vec<_>>()),
     })
+}
+
+/// One row of a target's prices, the zeros left out. What is not priced by the million is for each.
+fn price_view(price: &Price) -> Value {
+    let amounts = [
+        ("input", price.input_microusd),
+        ("cached_input", price.cached_input_microusd),
+        ("cache_write", price.cache_write_microusd),
+        ("audio_input", price.audio_input_microusd),
+        ("image_input", price.image_input_microusd),
+        ("output", price.output_microusd),
+        ("reasoning", price.reasoning_microusd),
+        ("audio_output", price.audio_output_microusd),
+        ("characters", price.characters_microusd),
+        ("image", price.image_microusd),
+        ("minute", price.minute_microusd),
+        ("search", price.search_microusd),
+        ("document", price.document_microusd),
+    ];
+    let mut view = json!({"version": price.version, "from_unix": price.from_unix});
+    for (name, amount) in amounts.into_iter().filter(|(_, amount)| *amount > 0) {
+        view[name] = amount.into();
+    }
+    view
 }
 
 fn timeouts_view(timeouts: &Timeouts) -> Value {

@@ -167,6 +167,7 @@ fn decide(args: &ExplainArgs, snapshot: &Snapshot, caller: &Caller) -> Result<Pl
             facts: (!snapshot.rules.is_empty()).then_some(&facts),
             view: View::AT_REST,
             seed: args.seed,
+            now_unix: &now_unix,
             conversation: &|| None,
         },
     )
@@ -280,10 +281,16 @@ fn why_here(plan: &Plan, index: usize) -> String {
         (Some(_), Pick::LeastBusy) => "fewest requests in flight; with none, drawn by weight".into(),
         (Some(_), Pick::P2c) => "the quicker of two drawn by weight; with nothing known, as drawn".into(),
         (Some(_), Pick::Prefix) => "by the conversation, for which --seed stands here".into(),
-        (Some(target), Pick::Cheapest) => target.price.map_or("no price: last".into(), |price| {
-            format!("price {} + {} microusd per million tokens", price.input_microusd, price.output_microusd)
-        }),
+        (Some(target), Pick::Cheapest) => {
+            target.price.as_ref().and_then(|prices| prices.at(now_unix())).map_or("no price: last".into(), |price| {
+                format!("price {} + {} microusd per million tokens", price.input_microusd, price.output_microusd)
+            })
+        }
     }
+}
+
+fn now_unix() -> i64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn why_not(args: &ExplainArgs, passed: &PassedOver) -> String {

@@ -31,6 +31,13 @@ pub(super) fn microusd(text: &str) -> Option<u64> {
     digits(whole)?.checked_mul(1_000_000)?.checked_add(digits(&format!("{decimals}{zeros}"))?)
 }
 
+/// `2026-11-01` (midnight) or `2026-11-01T12:00:00Z`, UTC: seconds since 1970, not before it.
+pub(super) fn date(text: &str) -> Option<i64> {
+    let midnight = if text.len() == "2026-11-01".len() { "T00:00:00Z" } else { "" };
+    let time = humantime::parse_rfc3339(&format!("{text}{midnight}")).ok()?;
+    i64::try_from(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()
+}
+
 /// `20%`: whole, at most 100.
 pub(super) fn percent(text: &str) -> Option<u32> {
     let number = text.strip_suffix('%').filter(|number| number.len() <= 3)?;
@@ -64,6 +71,10 @@ mod tests {
         assert_eq!((percent("0%"), percent("20%"), percent("100%")), (Some(0), Some(20), Some(100)));
         for bad in ["", "%", "20", "101%", "-1%", "0.5%", "0020%", "20 %"] {
             assert_eq!(percent(bad), None, "{bad}");
+        }
+        assert_eq!((date("1970-01-02"), date("1970-01-01T00:00:07Z")), (Some(86_400), Some(7)));
+        for bad in ["", "1970", "01.02.1970", "1970-02-30", "1969-12-31", "1970-01-01T00:00:00"] {
+            assert_eq!(date(bad), None, "{bad}");
         }
         for bad in ["0s", "2 days", "10", "-1s", ""] {
             assert_eq!(duration(bad), None, "{bad}");

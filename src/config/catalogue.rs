@@ -4,7 +4,7 @@
 //! change the URL. Looked up 2026-11-22: Cohere, Together, xAI, vLLM, llama.cpp, Perplexity, and in part Ollama,
 //! SGLang, Groq, Mistral, OpenRouter and Gemini; the others stand as they are commonly known.
 
-use super::snapshot::{Auth, Flavor};
+use super::snapshot::{Auth, Flavor, StreamUsage};
 use crate::endpoint::{Endpoint, EndpointSet};
 
 /// What a provider needs that routes.yaml does not say.
@@ -20,6 +20,7 @@ pub(super) struct Row {
     /// Paths that are not the base URL's plus the endpoint's; from the root of the host.
     pub paths: &'static [(Endpoint, &'static str)],
     pub api_version: Option<&'static str>,
+    pub stream_usage: StreamUsage,
 }
 
 /// Whether a provider can be called without a credential.
@@ -64,7 +65,14 @@ const fn hosted(name: &'static str, url: &'static str, serves: &[Endpoint]) -> R
         serves: EndpointSet::of(serves),
         paths: &[],
         api_version: None,
+        stream_usage: StreamUsage::Ask,
     }
+}
+
+/// A service that says in every stream what it used.
+const fn reports_by_itself(mut row: Row) -> Row {
+    row.stream_usage = StreamUsage::Leave;
+    row
 }
 
 /// A server people run themselves, at an address of their own, with or without a key.
@@ -101,7 +109,12 @@ static ROWS: &[Row] = &[
         ..hosted("cohere", "https://api.cohere.ai/compatibility/v1", &[ChatCompletions, Embeddings, Rerank])
     },
     // https://docs.mistral.ai/api
-    hosted("mistral", "https://api.mistral.ai/v1", &[ChatCompletions, Embeddings, Moderations, AudioTranscriptions]),
+    // Reports by itself, and answers 422 to fields it does not know.
+    reports_by_itself(hosted(
+        "mistral",
+        "https://api.mistral.ai/v1",
+        &[ChatCompletions, Embeddings, Moderations, AudioTranscriptions],
+    )),
     // https://console.groq.com/docs/api-reference
     hosted(
         "groq",
@@ -142,7 +155,7 @@ static ROWS: &[Row] = &[
     // https://docs.perplexity.ai/docs/sonar/openai-compatibility, …/docs/grounded-llm/openai-compatibility
     Row {
         paths: &[(ChatCompletions, "/chat/completions")],
-        ..hosted("perplexity", "https://api.perplexity.ai/v1", &[ChatCompletions, Responses])
+        ..reports_by_itself(hosted("perplexity", "https://api.perplexity.ai/v1", &[ChatCompletions, Responses]))
     },
     // https://jina.ai/embeddings, https://jina.ai/reranker
     hosted("jina", "https://api.jina.ai/v1", &[Embeddings, Rerank]),

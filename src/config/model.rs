@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::amount;
 use super::limits::LimitSet;
 use super::place::Place;
+use super::price::{Prices, prices};
 use super::snapshot::*;
 
 /// The longest model name a client can send (hardening: `model` is at most 256 bytes).
@@ -92,10 +93,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn read(&self, name: &'a str, place: &Place<'a>) -> Option<Model> {
-        let price = place.get("price").map(|place| price(&place));
-        let mut first = self.targets(place.get_or_short("to"), price);
+        let price = place.get("price").and_then(|place| prices(&place));
+        let mut first = self.targets(place.get_or_short("to"), price.as_ref());
         let mut fallback: Vec<_> = self
-            .targets(place.get("else"), price)
+            .targets(place.get("else"), price.as_ref())
             .into_iter()
             .flat_map(|set| [set.to, set.fallback].concat())
             .collect();
@@ -127,15 +128,15 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    fn targets(&self, section: Option<Place<'a>>, price: Option<Price>) -> Vec<Set> {
+    fn targets(&self, section: Option<Place<'a>>, price: Option<&Arc<Prices>>) -> Vec<Set> {
         let items = section.map(|section| section.items()).unwrap_or_default();
         items.iter().filter_map(|item| self.set(item, price)).collect()
     }
 
-    fn set(&self, place: &Place<'a>, model_price: Option<Price>) -> Option<Set> {
+    fn set(&self, place: &Place<'a>, model_price: Option<&Arc<Prices>>) -> Option<Set> {
         let used = place.get_or_short("use")?;
         let weight = place.read("weight", amount::count).unwrap_or(1);
-        let own_price = place.get("price").map(|place| price(&place));
+        let own_price = place.get("price").and_then(|place| prices(&place));
         let (mut to, mut fallback) = match self.meaning(used.text()?, &used)? {
             Use::Target(target) => (vec![target], Vec::new()),
             Use::Model(name) => {
@@ -144,7 +145,7 @@ impl<'a> Resolver<'a> {
             }
         };
         for target in to.iter_mut().chain(&mut fallback) {
-            target.price = own_price.or(target.price).or(model_price);
+            target.price = own_price.clone().or(target.price.take()).or(model_price.cloned());
         }
         Some(Set { to, fallback, weight })
     }
@@ -275,14 +276,6 @@ fn echo_model(text: &str) -> Option<EchoModel> {
         "requested" => Some(EchoModel::Requested),
         "upstream" => Some(EchoModel::Upstream),
         _ => None,
-    }
-}
-
-fn price(place: &Place<'_>) -> Price {
-    Price {
-        input_microusd: place.read("input", amount::microusd).unwrap_or_default(),
-        cached_input_microusd: place.read("cached_input", amount::microusd),
-        output_microusd: place.read("output", amount::microusd).unwrap_or_default(),
     }
 }
 

@@ -40,6 +40,7 @@ fn read(name: &str, place: &Place<'_>, secrets: &Secrets<'_>, around: &Surroundi
         api_version: api_version(place, row),
         tls: tls(place, over_tls, secrets),
         http: place.read("http", |text| http_versions(text, over_tls)).unwrap_or(default_http(over_tls)),
+        stream_usage: place.read("stream_usage", stream_usage).or(row.map(|row| row.stream_usage)).unwrap_or_default(),
         origins,
         keys,
     };
@@ -99,6 +100,14 @@ fn demo_origin(place: &Place<'_>, around: &Surroundings) -> Option<Origin> {
 
 fn origin_at(place: &Place<'_>) -> Option<Origin> {
     origin(place.text()?).map_err(|message| place.fault(message)).ok()
+}
+
+fn stream_usage(text: &str) -> Option<StreamUsage> {
+    match text {
+        "ask" => Some(StreamUsage::Ask),
+        "leave" => Some(StreamUsage::Leave),
+        _ => None,
+    }
 }
 
 fn auth(text: &str) -> Option<Auth> {

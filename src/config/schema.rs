@@ -30,6 +30,7 @@ fn of(shape: &Shape) -> Value {
             {"type": "number", "minimum": 0},
             {"type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,6})?$"},
         ]}),
+        Shape::Date => json!({"type": "string", "examples": ["2026-11-01", "2026-11-01T12:00:00Z"]}),
         Shape::Percent => json!({"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}),
         Shape::Budget => json!({
             "type": "string",

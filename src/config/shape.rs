@@ -23,8 +23,10 @@ pub(super) enum Shape {
     Bytes,
     /// `500ms`, `2s`, `10m`.
     Duration,
-    /// US dollars per million tokens.
+    /// US dollars.
     Price,
+    /// `2026-11-01`, or a time of that day as RFC 3339 has it.
+    Date,
     /// A whole number of per cent, 0% to 100%.
     Percent,
     /// `50 USD/month`, `5 USD/day`, `10M tokens/month`.
@@ -104,6 +106,11 @@ const PROVIDER: Shape = short(
         key("api_version", Shape::Text, "Azure's api-version."),
         key("http", Shape::Choice(&["auto", "1", "2"]), "HTTP versions to offer. Default: auto (1 without TLS)."),
         key("tls", map(TLS), "TLS to it; verification is always on."),
+        key(
+            "stream_usage",
+            Shape::Choice(&["ask", "leave"]),
+            "Whether Forge asks what a stream used (stream_options.include_usage). Default: the catalogue's, else ask.",
+        ),
     ],
 );
 
@@ -122,7 +129,7 @@ const MODEL: Shape = short(
         key("pick", Shape::Choice(PICKS), "How `to` is ordered. Default: weighted."),
         key("timeouts", map(TIMEOUTS), "Time limits."),
         key("retry", map(RETRY), "When another target is tried."),
-        key("price", map(PRICE), "The price of every target that names none."),
+        key("price", Shape::Many(&PRICE), "The price of every target that names none; a list: from several dates."),
         key("echo_model", Shape::Choice(&["requested", "upstream"]), "Whose name responses carry. Default: requested."),
         key("owned_by", Shape::Text, "Shown in GET /v1/models. Default: the first target's provider."),
         key("limits", map(&LIMITS), "Of all who call it together."),
@@ -141,7 +148,7 @@ const TARGET: Shape = short(
             "provider/upstream-name, a provider (same name there), or another model's targets.",
         ),
         key("weight", Shape::Count { min: 1, max: 1_000_000 }, "Its share among its siblings. Default: 1."),
-        key("price", map(PRICE), "For pick: cheapest."),
+        key("price", Shape::Many(&PRICE), "What it costs: for usage and for pick: cheapest."),
     ],
 );
 
@@ -165,11 +172,22 @@ const RETRY: &[Key] = &[
     ),
 ];
 
-const PRICE: &[Key] = &[
-    required("input", Shape::Price, "US dollars per million input tokens."),
-    key("cached_input", Shape::Price, "US dollars per million cached input tokens."),
-    required("output", Shape::Price, "US dollars per million output tokens."),
-];
+const PRICE: Shape = map(&[
+    key("from", Shape::Date, "Since when it is in force (UTC). Default: always."),
+    key("input", Shape::Price, "US dollars per million input tokens."),
+    key("cached_input", Shape::Price, "Per million input tokens that the provider's cache gave. Default: input."),
+    key("cache_write", Shape::Price, "Per million input tokens that the provider's cache took. Default: input."),
+    key("audio_input", Shape::Price, "Per million input tokens of sound. Default: input."),
+    key("image_input", Shape::Price, "Per million input tokens of pictures. Default: input."),
+    key("output", Shape::Price, "US dollars per million output tokens."),
+    key("reasoning", Shape::Price, "Per million tokens that the model thought. Default: output."),
+    key("audio_output", Shape::Price, "Per million output tokens of sound. Default: output."),
+    key("characters", Shape::Price, "Per million characters spoken."),
+    key("image", Shape::Price, "For each picture made."),
+    key("minute", Shape::Price, "For each minute of sound heard."),
+    key("search", Shape::Price, "For each search of a rerank."),
+    key("document", Shape::Price, "For each document ranked."),
+]);
 
 const RULE: Shape = map(&[
     required("when", Shape::Text, "A CEL condition over model, endpoint, stream, tier, key, request, client, …"),
@@ -297,6 +315,7 @@ impl Shape {
             | Shape::Bytes
             | Shape::Duration
             | Shape::Price
+            | Shape::Date
             | Shape::Percent
             | Shape::Budget
             | Shape::Secret
@@ -337,6 +356,7 @@ impl Shape {
             Shape::Bytes => amount::bytes(text).is_some_and(|value| value > 0),
             Shape::Duration => amount::duration(text).is_some(),
             Shape::Price => amount::microusd(text).is_some(),
+            Shape::Date => amount::date(text).is_some(),
             Shape::Percent => amount::percent(text).is_some(),
             Shape::Budget => limits::budget(text).is_some(),
             Shape::Address => text.parse::<std::net::SocketAddr>().is_ok(),
@@ -357,6 +377,7 @@ impl Shape {
             Shape::Bytes => "a number of bytes, e.g. 64MiB".to_owned(),
             Shape::Duration => "a duration above zero and at most a day, e.g. 500ms, 2s, 10m".to_owned(),
             Shape::Price => "US dollars with at most six decimals, e.g. 3.00".to_owned(),
+            Shape::Date => "a date since 1970, e.g. 2026-11-01 or 2026-11-01T12:00:00Z".to_owned(),
             Shape::Percent => "per cent from 0% to 100%, e.g. 20%".to_owned(),
             Shape::Budget => limits::BUDGET_EXPECTED.to_owned(),
             Shape::Secret => "env:NAME or file:PATH".to_owned(),

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use subtle::ConstantTimeEq;
 
 use super::limits::LimitSet;
+use super::price::Prices;
 use super::rule::Rules;
 use crate::endpoint::EndpointSet;
 
@@ -73,6 +74,8 @@ pub struct Provider {
     pub tls: ProviderTls,
     /// Which HTTP versions to offer.
     pub http: HttpVersions,
+    /// Whether it is asked what a stream used.
+    pub stream_usage: StreamUsage,
 }
 
 /// The ways of speaking to a provider that are code, not data.
@@ -82,6 +85,17 @@ pub enum Flavor {
     Plain,
     /// Azure OpenAI: `/openai/deployments/{model}/…?api-version=…`.
     AzureDeployments,
+}
+
+/// Whether a provider is asked to report what a stream used, where the client does not ask by itself:
+/// `stream_options.include_usage` of chat and text completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StreamUsage {
+    /// It is, and the chunk that only Forge asked for does not reach the client.
+    #[default]
+    Ask,
+    /// It is not: it reports by itself, or refuses fields that it does not know.
+    Leave,
 }
 
 /// How a provider's credential is presented.
@@ -217,8 +231,8 @@ pub struct Target {
     pub model: Option<String>,
     /// Share among its siblings, at least 1.
     pub weight: u32,
-    /// For `pick: cheapest`.
-    pub price: Option<Price>,
+    /// What it costs; for `pick: cheapest` and for usage records.
+    pub price: Option<Arc<Prices>>,
 }
 
 /// How the targets of `to` are ordered for one request.
@@ -253,17 +267,6 @@ impl Pick {
             Pick::Prefix => "prefix",
         }
     }
-}
-
-/// A target's price, in micro-dollars per million units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Price {
-    /// Per million input tokens.
-    pub input_microusd: u64,
-    /// Per million cached input tokens.
-    pub cached_input_microusd: Option<u64>,
-    /// Per million output tokens.
-    pub output_microusd: u64,
 }
 
 /// Time limits; each is above zero.

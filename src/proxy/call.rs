@@ -407,6 +407,11 @@ fn new_request_id() -> HeaderValue {
     HeaderValue::from_str(&crate::access::new_request_id()).unwrap_or(HeaderValue::from_static("req_0"))
 }
 
+/// Seconds since 1970.
+pub fn now_unix() -> i64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64)
+}
+
 /// The peer's address. Forwarding headers say nothing here: anyone can send them.
 pub fn client_ip(session: &Session) -> Option<IpAddr> {
     session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip())

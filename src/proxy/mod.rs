@@ -227,6 +227,7 @@ impl Gateway {
                     load: &|place| self.known.loads.seen(place, now),
                 },
                 seed: fastrand::u64(..),
+                now_unix: &call::now_unix,
                 conversation: &|| conversation::mark(&session.req_header().headers, call.body.as_ref()),
             },
         )?;
@@ -264,7 +265,7 @@ fn facts<'a>(session: &'a Session, call: &'a Call, (grant, headers): (&'a Grant,
         path: session.req_header().uri.path(),
         client_ip: call::client_ip(session),
         body_bytes: announced.unwrap_or_else(|| body.map_or(0, Body::taken)),
-        time_unix: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64),
+        time_unix: call::now_unix(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::lanes::{Id, Lane, Lanes, Out, Seen};
 use super::pick::{self, Candidate, Chance};
-use crate::config::{Facts, Model, Pick, Price, Provider, Snapshot, Target};
+use crate::config::{Facts, Model, Pick, Provider, Snapshot, Target};
 use crate::endpoint::Endpoint;
 use crate::error::ApiError;
 use crate::metrics::Ejection;
@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub view: View<'a>,
     /// Chooses among equals; any value.
     pub seed: u64,
+    /// The time in seconds since 1970; asked only for `pick: cheapest`.
+    pub now_unix: &'a dyn Fn() -> i64,
     /// The same for the requests of one conversation; `None`: it has no mark. Asked only for `pick: prefix`.
     pub conversation: &'a dyn Fn() -> Option<u64>,
 }
@@ -194,8 +196,12 @@ impl<'a> Choice<'a> {
         let mut order = pick::order(self.model.pick, &candidates, self.chance);
         if self.model.pick == Pick::Cheapest {
             // Stable: equals keep the order their weights gave them.
-            let cost = |price: Price| price.input_microusd + price.output_microusd;
-            order.sort_by_key(|position| to[first[*position].slot].price.map_or(u64::MAX, cost));
+            let now_unix = (self.request.now_unix)();
+            let cost = |slot: usize| {
+                let price = to[slot].price.as_ref().and_then(|prices| prices.at(now_unix));
+                price.map_or(u64::MAX, |price| price.input_microusd.saturating_add(price.output_microusd))
+            };
+            order.sort_by_cached_key(|position| cost(first[*position].slot));
         }
         let mut lanes: Vec<_> = order.iter().map(|position| std::mem::take(&mut first[*position].attempts)).collect();
         lanes.extend(fallback.into_iter().map(|way| way.attempts));
@@ -318,7 +324,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        Auth, EchoModel, Flavor, HttpVersions, LimitSet, Models, Origin, ProviderKey, ProviderTls, Retry, Timeouts,
+        Auth, EchoModel, Flavor, HttpVersions, LimitSet, Models, Origin, Price, Prices, ProviderKey, ProviderTls,
+        Retry, StreamUsage, Timeouts,
     };
     use crate::endpoint::EndpointSet;
 
@@ -343,6 +350,7 @@ mod tests {
             api_version: None,
             tls: ProviderTls::default(),
             http: HttpVersions::Http1,
+            stream_usage: StreamUsage::Ask,
         })
     }
 
@@ -367,7 +375,7 @@ mod tests {
     }
 
     fn request(endpoint: Endpoint, seed: u64, view: View<'_>) -> Request<'_> {
-        Request { requested: "m", endpoint, facts: None, view, seed, conversation: &|| None }
+        Request { requested: "m", endpoint, facts: None, view, seed, now_unix: &|| 0, conversation: &|| None }
     }
 
     fn names(plan: &Plan) -> Vec<String> {
@@ -424,7 +432,7 @@ mod tests {
     fn the_cheapest_comes_first() {
         let (a, b) = (provider("a", 1, 1), provider("b", 1, 1));
         let priced = |provider, input_microusd| Target {
-            price: Some(Price { input_microusd, ..Price::default() }),
+            price: Some(Arc::new(Prices::from(Price { input_microusd, ..Price::default() }))),
             ..target(provider, 1)
         };
         let snapshot = snapshot(vec![priced(&a, 300), priced(&b, 200)], vec![], Pick::Cheapest);

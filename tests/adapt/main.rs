@@ -8,7 +8,7 @@ mod request;
 mod response;
 mod stream_error;
 
-use forge::config::{Auth, Flavor, HttpVersions, Origin, Provider, ProviderKey, ProviderTls};
+use forge::config::{Auth, Flavor, HttpVersions, Origin, Provider, ProviderKey, ProviderTls, StreamUsage};
 use forge::endpoint::{Endpoint, EndpointSet};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -66,5 +66,6 @@ fn provider(auth: Auth) -> Provider {
         api_version: None,
         tls: ProviderTls::default(),
         http: HttpVersions::Auto,
+        stream_usage: StreamUsage::Ask,
     }
 }

@@ -29,7 +29,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use self::walk::{Part, Wanted, Walker};
+use self::walk::{Part, Walker, Wanted};
 use self::wire::Wire;
 use super::sse::{Piece, Splitter};
 use crate::endpoint::Endpoint;

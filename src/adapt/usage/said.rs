@@ -7,8 +7,8 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
 use memchr::memchr2;
+use memchr::memmem::Finder;
 
 use crate::endpoint::Endpoint;
 
@@ -193,7 +193,11 @@ mod tests {
     fn text_of_every_dialect() {
         use Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Responses};
         for (endpoint, event, text) in [
-            (ChatCompletions, r#"{"id":"content","choices":[{"delta":{"role":"assistant","content":"a\"b"}}]}"#, "a\\\"b"),
+            (
+                ChatCompletions,
+                r#"{"id":"content","choices":[{"delta":{"role":"assistant","content":"a\"b"}}]}"#,
+                "a\\\"b",
+            ),
             (
                 ChatCompletions,
                 r#"{"choices":[{"delta":{"tool_calls":[{"id":"x","function":{"name":"n","arguments":"{}"}}]},"x":"y"}]}"#,

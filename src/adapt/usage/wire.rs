@@ -92,12 +92,8 @@ impl Wire {
     /// What this means for an answer to `endpoint`.
     pub(super) fn usage(&self, endpoint: Endpoint) -> Usage {
         let (input, output) = (&self.prompt_tokens_details.0, &self.completion_tokens_details.0);
-        let cached = [
-            input.cached_tokens,
-            self.prompt_cache_hit_tokens,
-            self.cache_read_input_tokens,
-            self.cached_tokens,
-        ];
+        let cached =
+            [input.cached_tokens, self.prompt_cache_hit_tokens, self.cache_read_input_tokens, self.cached_tokens];
         let cached = cached.into_iter().find_map(|count| count.0).unwrap_or_default();
         let written = self.cache_creation_input_tokens.0.or(input.cache_write_tokens.0).unwrap_or_default();
         let said = self.completion_tokens.0.or(self.output_tokens.0);
