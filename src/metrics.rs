@@ -85,6 +85,16 @@ pub fn connection_refused() {
     METRICS.connections_refused.inc();
 }
 
+/// Client connections open now.
+pub fn client_connections() -> u64 {
+    u64::try_from(METRICS.connections.get()).unwrap_or(0)
+}
+
+/// Marks that this process took its listeners over: its counters begin at zero while another one finishes.
+pub fn took_over() {
+    METRICS.process.took_over.set(1);
+}
+
 /// Requests in flight now.
 pub fn in_flight() -> u64 {
     u64::try_from(METRICS.in_flight.get()).unwrap_or(0)

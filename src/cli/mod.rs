@@ -41,7 +41,8 @@ EXAMPLES
 
 SIGNALS (run)
   TERM, INT  drain: stop accepting, let open requests end, leave; a second INT leaves at once
-  HUP        read routes.yaml and the secrets it names again, reopen the access log
+  HUP        read routes.yaml, the secrets it names and the TLS certificate again, reopen the access log
+  USR2       start this program again and hand the listeners to it, then drain; it goes on if that fails
   QUIT       hand the listeners to a process started with --upgrade, then drain
 
 ENVIRONMENT
@@ -89,7 +90,8 @@ struct RunArgs {
     routes: Option<PathBuf>,
     /// Take the listeners over from a running forge, without refusing a connection
     ///
-    /// Start this process first, then send SIGQUIT to the old one; both need the same `upgrade_sock`.
+    /// SIGUSR2 to the running one does all of it. By hand: start this process, then send SIGQUIT to the old one
+    /// within five seconds; both need the same `upgrade_sock`.
     #[arg(long)]
     upgrade: bool,
 }

@@ -31,8 +31,8 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
 
 pub use connections::{ConnectionLimits, raise_descriptor_limit};
 pub use decoded::check_decoded;
@@ -55,6 +55,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many clients that found no place are told so at a time; the others are just closed.
 const TOLD_MAX: usize = 64;
+/// How often a draining process looks whether its clients have left.
+const LEAVING_POLL: Duration = Duration::from_millis(20);
 
 /// The application behind a listener: checks what comes, and hands it to the engine's HTTP application `A`.
 pub struct Edge<A> {
@@ -63,6 +65,10 @@ pub struct Edge<A> {
     limits: Arc<LinkLimits>,
     tellers: Semaphore,
     tls: Option<TlsDoor>,
+    /// Whether clients on idle connections are waited for once accepting has stopped.
+    patient: watch::Receiver<bool>,
+    /// True once they are not.
+    closing: watch::Sender<bool>,
 }
 
 enum Protocol {
@@ -85,7 +91,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
             limits: Arc::new(limits),
             tellers: Semaphore::new(TOLD_MAX),
             tls: None,
+            patient: watch::Sender::new(false).subscribe(),
+            closing: watch::Sender::new(false),
         }
+    }
+
+    /// Once accepting has stopped, and while `patient` is true, idle connections are not closed but waited for
+    /// for a while ([`idle_patience`]).
+    #[must_use]
+    pub fn with_patience(mut self, patient: watch::Receiver<bool>) -> Self {
+        self.patient = patient;
+        self
     }
 
     /// Speaks TLS on the listeners at `addresses`, whose ports are known; the other ones stay plain.
@@ -118,7 +134,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
         let mut link = Link::new(io, Arc::clone(&self.limits));
         let spoken = tokio::select! {
             protocol = protocol(&mut link) => protocol,
-            () = draining(shutdown.clone()) => None,
+            () = true_of(self.closing.subscribe()) => None,
         };
         match (spoken, secure, alpn) {
             (None, _, _) => {}
@@ -168,6 +184,22 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
         }
     }
 
+    /// Waits for clients to leave, where there is patience for it. The engine tells each with its next answer.
+    async fn outlast_idle_connections(&self) {
+        let mut patient = self.patient.clone();
+        let gone = async {
+            while self.connections.any() {
+                sleep(LEAVING_POLL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = patient.wait_for(|patient| !*patient) => {}
+            () = gone => {}
+            () = sleep(idle_patience(self.limits.keepalive)) => {}
+        }
+    }
+
     /// Tells a client that there is no place for its connection.
     async fn turn_away(&self, mut link: Link, client_ip: Option<IpAddr>) {
         metrics::connection_refused();
@@ -185,8 +217,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Edge<A> {
     }
 
     async fn cleanup(&self) {
+        self.outlast_idle_connections().await;
+        self.closing.send_replace(true);
         self.engine.http_cleanup().await;
     }
+}
+
+/// How long idle connections are waited for where there is patience: who asks often will have asked by then.
+pub fn idle_patience(keepalive: Duration) -> Duration {
+    const MAX: Duration = Duration::from_secs(10);
+    keepalive.min(MAX)
 }
 
 /// The engine's HTTP/2 options: its bounded defaults, and ours.
@@ -215,10 +255,9 @@ async fn protocol(link: &mut Link) -> Option<Protocol> {
     }
 }
 
-/// Waits until the process drains.
-async fn draining(mut shutdown: ShutdownWatch) {
-    // An error means that the server is gone, which is the same.
-    let _ = shutdown.wait_for(|draining| *draining).await;
+/// Waits until `state` is true, or can no longer become so.
+async fn true_of(mut state: watch::Receiver<bool>) {
+    let _ = state.wait_for(|state| *state).await;
 }
 
 fn client_ip(io: &Stream) -> Option<IpAddr> {

@@ -19,6 +19,7 @@ pub(super) struct ProcessMetrics {
     threads: IntGauge,
     open_fds: IntGauge,
     max_fds: IntGauge,
+    pub(super) took_over: IntGauge,
 }
 
 impl ProcessMetrics {
@@ -33,6 +34,10 @@ impl ProcessMetrics {
             threads: make.gauge("process_threads", "Threads."),
             open_fds: make.gauge("process_open_fds", "Open file descriptors."),
             max_fds: make.gauge("process_max_fds", "Soft limit of open file descriptors."),
+            took_over: make.gauge(
+                "forge_took_over",
+                "1: the listeners came from another process, which finishes its requests uncounted here.",
+            ),
         };
         metrics.refresh();
         metrics

@@ -10,6 +10,7 @@ use pingora_core::server::Server;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
+use tokio::sync::watch;
 
 use super::lifecycle::ENGINE_GRACE_EXTRA;
 use super::{Listeners, StartError};
@@ -40,11 +41,13 @@ pub(super) struct Doors {
     /// What is spoken on those with TLS; `None`: there are none.
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) listeners: Listeners,
+    /// Whether clients on idle connections are waited for.
+    pub(super) patient: watch::Receiver<bool>,
 }
 
 /// The server, ready to run, that serves `gateway` behind `doors`.
 pub(super) fn server(conf: &ProcessConf, gateway: Gateway, doors: Doors) -> Server {
-    let Doors { addresses, tls, listeners } = doors;
+    let Doors { addresses, tls, listeners, patient } = doors;
     let opt = Opt { upgrade: listeners == Listeners::TakeOver, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, engine_conf(conf));
     let mut options = HttpServerOptions::default();
@@ -55,7 +58,7 @@ pub(super) fn server(conf: &ProcessConf, gateway: Gateway, doors: Doors) -> Serv
     engine.h2_options = Some(edge::http2_options(&conf.clients));
     let limits = ConnectionLimits::of(&conf.clients, edge::raise_descriptor_limit());
     log::info!("at most {} client connections, {} from one address", limits.max, limits.per_address_max);
-    let mut edge = Edge::new(engine, &conf.clients, limits);
+    let mut edge = Edge::new(engine, &conf.clients, limits).with_patience(patient);
     if let Some(tls) = tls {
         edge = edge.with_tls(tls, addresses.tls.clone());
     }

@@ -2,10 +2,11 @@
 //!
 //! The engine stops accepting on its own, but then sleeps for its whole grace period whatever happens.
 //! So its grace period is longer than ours, and [`leave_when_drained`] ends the process: as soon as the
-//! last request is done, or when our own grace period is over. Idle connections hold nothing up.
+//! last request is done, or when our own grace period is over. Idle connections hold nothing up, but after a
+//! hand-over: a client on such a connection may just be sending. Its next answer tells it to close, and its next
+//! connection is the successor's; so these connections are waited for, for some seconds.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use pingora_core::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 
+use super::hand_over::HandOver;
+use super::pid_file::PidFile;
+use super::supervisor::{self, State};
 use crate::admin::Phase;
 use crate::{access, metrics};
 
@@ -41,6 +45,8 @@ pub(super) struct Lifecycle {
     stop: Arc<watch::Sender<Stop>>,
     /// True once the admin address is wanted by another process.
     release_admin: Arc<watch::Sender<bool>>,
+    /// Whether a draining process waits for idle connections.
+    patient: Arc<watch::Sender<bool>>,
 }
 
 impl Lifecycle {
@@ -49,6 +55,7 @@ impl Lifecycle {
             phase: Arc::new(watch::Sender::new(Phase::Starting)),
             stop: Arc::new(watch::Sender::new(Stop::Not)),
             release_admin: Arc::new(watch::Sender::new(false)),
+            patient: Arc::new(watch::Sender::new(false)),
         }
     }
 
@@ -58,6 +65,10 @@ impl Lifecycle {
 
     pub(super) fn admin_released(&self) -> watch::Receiver<bool> {
         self.release_admin.subscribe()
+    }
+
+    pub(super) fn patient(&self) -> watch::Receiver<bool> {
+        self.patient.subscribe()
     }
 
     pub(super) fn engine_signal(&self) -> Box<dyn ShutdownSignalWatch> {
@@ -77,11 +88,20 @@ impl Lifecycle {
 
     /// Readiness fails first, then the engine stops accepting.
     fn drain(&self) {
+        self.patient.send_replace(false);
         self.phase.send_replace(Phase::Draining);
-        self.stop.send_if_modified(|stop| std::mem::replace(stop, Stop::Drain) == Stop::Not);
+        let first = self.stop.send_if_modified(|stop| std::mem::replace(stop, Stop::Drain) == Stop::Not);
+        if first {
+            supervisor::tell(State::Stopping);
+        }
     }
 
-    fn hand_over(&self) {
+    /// The admin address is given up, then the listeners.
+    pub(super) fn hand_over(&self) {
+        if self.is_stopping() {
+            return;
+        }
+        self.patient.send_replace(true);
         self.release_admin.send_replace(true);
         self.phase.send_replace(Phase::Draining);
         self.stop.send_if_modified(|stop| std::mem::replace(stop, Stop::HandOver) == Stop::Not);
@@ -110,6 +130,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     quit: Signal,
     terminate: Signal,
+    user_2: Signal,
 }
 
 impl Signals {
@@ -121,16 +142,18 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
+            user_2: signal(SignalKind::user_defined2())?,
         })
     }
 
     /// Acts on signals for as long as the process lives.
-    pub(super) async fn obey(mut self, lifecycle: Lifecycle, exit: Exit, reload: impl Fn()) {
+    pub(super) async fn obey(mut self, (lifecycle, exit): (Lifecycle, Exit), hand_over: HandOver, reload: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => reload(),
                 _ = self.terminate.recv() => lifecycle.drain(),
-                _ = self.quit.recv() => lifecycle.hand_over(),
+                _ = self.quit.recv() => drop(tokio::spawn(hand_over.clone().to_waiting())),
+                _ = self.user_2.recv() => drop(tokio::spawn(hand_over.clone().to_started())),
                 _ = self.interrupt.recv() => {
                     if lifecycle.is_stopping() {
                         log::warn!("interrupted twice: leaving with {} requests open", metrics::in_flight());
@@ -146,38 +169,44 @@ impl Signals {
 /// The last thing a process does.
 #[derive(Debug, Clone)]
 pub(super) struct Exit {
-    pid_file: PathBuf,
+    pid_file: Arc<PidFile>,
 }
 
 impl Exit {
-    /// Writes the pid file; one that cannot be written is no reason not to serve.
-    pub(super) fn with_pid_file(path: &Path) -> Self {
-        if let Err(error) = std::fs::write(path, format!("{}\n", std::process::id())) {
-            log::warn!("the pid file {} cannot be written: {error}", path.display());
-        }
-        Self { pid_file: path.to_owned() }
+    pub(super) fn new(pid_file: PidFile) -> Self {
+        Self { pid_file: Arc::new(pid_file) }
+    }
+
+    /// Leaves the pid file to a successor.
+    pub(super) fn release_pid_file(&self) {
+        self.pid_file.release();
     }
 
     /// Writes what is queued for the logs, removes our pid file, and ends the process.
     pub(super) fn leave(&self, code: i32) -> ! {
-        let ours =
-            std::fs::read_to_string(&self.pid_file).is_ok_and(|pid| pid.trim() == std::process::id().to_string());
-        if ours && let Err(error) = std::fs::remove_file(&self.pid_file) {
-            log::warn!("the pid file {} cannot be removed: {error}", self.pid_file.display());
-        }
+        self.pid_file.remove();
         access::flush();
-        log::logger().flush();
         std::process::exit(code)
     }
 }
 
-/// Starts the thread that ends the process once it drains and nothing is in flight, or `grace` is over.
+/// How long a process drains.
+pub(super) struct Drain {
+    /// At most.
+    pub(super) grace: Duration,
+    /// While this is true, idle connections are waited for,
+    pub(super) patient: watch::Receiver<bool>,
+    /// at most for so long.
+    pub(super) patience: Duration,
+}
+
+/// Starts the thread that ends the process once it drains and nothing is in flight, or the grace period is over.
 ///
 /// # Errors
 /// The system starts no thread.
 pub(super) fn leave_when_drained(
     mut engine: broadcast::Receiver<ExecutionPhase>,
-    grace: Duration,
+    drain: Drain,
     exit: Exit,
 ) -> io::Result<()> {
     let wait = move || {
@@ -186,8 +215,12 @@ pub(super) fn leave_when_drained(
                 return;
             }
         }
-        log::info!("draining: {} requests open, {} at most", metrics::in_flight(), humantime::format_duration(grace));
-        match wait_until_idle(grace) {
+        log::info!(
+            "draining: {} requests open, {} at most",
+            metrics::in_flight(),
+            humantime::format_duration(drain.grace)
+        );
+        match drain.wait_until_idle() {
             0 => log::info!("drained: every request is done"),
             open => log::warn!("the grace period is over: leaving with {open} requests open"),
         }
@@ -196,20 +229,23 @@ pub(super) fn leave_when_drained(
     std::thread::Builder::new().name("drain".into()).spawn(wait).map(drop)
 }
 
-/// Waits until nothing was in flight for a while, at most for `grace`; the requests still open.
-fn wait_until_idle(grace: Duration) -> u64 {
-    let start = Instant::now();
-    let mut busy_at = start;
-    loop {
-        let now = Instant::now();
-        let open = metrics::in_flight();
-        if open > 0 {
-            busy_at = now;
+impl Drain {
+    /// Waits until nothing was in flight for a while, at most for the grace period; the requests still open.
+    fn wait_until_idle(&self) -> u64 {
+        let start = Instant::now();
+        let mut busy_at = start;
+        loop {
+            let now = Instant::now();
+            let open = metrics::in_flight();
+            let waited_for = *self.patient.borrow() && now - start < self.patience;
+            if open > 0 || (waited_for && metrics::client_connections() > 0) {
+                busy_at = now;
+            }
+            if now - busy_at >= SETTLE || now - start >= self.grace {
+                return open;
+            }
+            std::thread::sleep(POLL);
         }
-        if now - busy_at >= SETTLE || now - start >= grace {
-            return open;
-        }
-        std::thread::sleep(POLL);
     }
 }
 
@@ -236,14 +272,8 @@ mod tests {
         let lifecycle = Lifecycle::new();
         lifecycle.hand_over();
         assert!(matches!(lifecycle.engine_signal().recv().await, ShutdownSignal::GracefulUpgrade));
-        assert!(*lifecycle.admin_released().borrow());
-    }
-
-    #[test]
-    fn a_pid_file_of_another_process_is_not_ours_to_remove() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("forge.pid");
-        let _exit = Exit::with_pid_file(&path);
-        assert_eq!(std::fs::read_to_string(path).unwrap().trim(), std::process::id().to_string());
+        assert!(*lifecycle.admin_released().borrow() && *lifecycle.patient().borrow());
+        lifecycle.drain();
+        assert!(!*lifecycle.patient().borrow(), "SIGTERM ends the wait for idle connections");
     }
 }

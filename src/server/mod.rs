@@ -7,10 +7,13 @@ mod announce;
 mod certificates;
 mod demo;
 mod engine;
+mod hand_over;
 mod lifecycle;
 mod logging;
+mod pid_file;
 mod reload;
 mod source;
+mod supervisor;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,14 +30,17 @@ pub use source::Source;
 use crate::admin::{Admin, Hosts};
 use crate::config::{Faults, ProcessConf};
 use crate::credential::NoRandomness;
-use crate::edge::TlsError;
+use crate::edge::{self, TlsError};
 use crate::proxy::Gateway;
-use crate::{access, admin};
+use crate::{access, admin, metrics};
 use announce::Announcement;
 use certificates::Certificates;
 use engine::{Addresses, Doors};
-use lifecycle::{Exit, Lifecycle, Signals};
+use hand_over::HandOver;
+use lifecycle::{Drain, Exit, Lifecycle, Signals};
+use pid_file::PidFile;
 use reload::Routes;
+use supervisor::State;
 
 /// Threads of the control runtime: admin pages, demo provider, file watch, DNS.
 const CONTROL_THREADS: usize = 2;
@@ -135,16 +141,33 @@ impl Process {
         drop(entered);
         // Taking listeners over comes first: the old process gives its admin address up at the same moment.
         let tls = self.certificates.as_ref().map(|certificates| certificates.tls());
-        let doors = Doors { addresses: self.listen.clone(), tls, listeners: self.listeners };
+        let (addresses, patient) = (self.listen.clone(), self.lifecycle.patient());
+        let doors = Doors { addresses, tls, listeners: self.listeners, patient };
         let server = engine::server(&self.conf, gateway, doors);
         let admin = self.start_admin()?;
-        let exit = Exit::with_pid_file(&self.conf.pid_file);
-        lifecycle::leave_when_drained(server.watch_execution_phase(), self.conf.grace, exit.clone())?;
-        self.control.spawn(signals.obey(self.lifecycle.clone(), exit.clone(), self.reload_on_signal()));
+        let exit = Exit::new(self.pid_file());
+        lifecycle::leave_when_drained(server.watch_execution_phase(), self.drain(), exit.clone())?;
+        let hand_over = HandOver::new(self.conf.upgrade_sock.clone(), self.lifecycle.clone(), exit.clone());
+        self.control.spawn(signals.obey((self.lifecycle.clone(), exit.clone()), hand_over, self.reload_on_signal()));
         self.control.spawn(self.announce_when_accepting(admin, exit.clone()));
         server.run(RunArgs { shutdown_signal: self.lifecycle.engine_signal() });
         // Only reached when the drain thread could not end the process.
         exit.leave(0)
+    }
+
+    fn pid_file(&self) -> PidFile {
+        match self.listeners {
+            Listeners::Bind => PidFile::claim(&self.conf.pid_file),
+            Listeners::TakeOver => {
+                metrics::took_over();
+                PidFile::take_over(&self.conf.pid_file)
+            }
+        }
+    }
+
+    fn drain(&self) -> Drain {
+        let patience = edge::idle_patience(self.conf.clients.keepalive);
+        Drain { grace: self.conf.grace, patient: self.lifecycle.patient(), patience }
     }
 
     /// Starts the admin pages; their address.
@@ -191,6 +214,7 @@ impl Process {
                 }
             }
             lifecycle.serving();
+            supervisor::tell(State::Ready);
             let announcement = Announcement { listen, admin, demo: routes.demo() };
             if let Err(error) = announcement.print() {
                 log::warn!("nobody reads stdout: {error}");

@@ -36,4 +36,5 @@ mod spill;
 mod streaming;
 mod tls;
 mod transport;
+mod upgrade;
 mod world;

@@ -114,6 +114,7 @@ async fn a_successor_takes_over_without_a_lost_request() {
     gate.open(1);
     let (rest, end) = client.rest(&mut reading).await;
     assert_eq!((rest.as_slice(), end), (&b"data: [DONE]\n\n"[..], Ok(())), "the old process ends what it began");
+    drop(client);
     eventually("the old process leaves", || old.try_wait().unwrap().is_some()).await;
     world.gateway.post(CHAT, chat("m")).await.expect(200);
 }

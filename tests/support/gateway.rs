@@ -115,6 +115,11 @@ impl Gateway {
         std::mem::replace(&mut self.child, successor)
     }
 
+    /// Starts again on the same files and addresses, after the process ended.
+    pub fn restart(&mut self) {
+        self.child = launch(&mut command(self.dir.path()), &self.output);
+    }
+
     /// Waits for /readyz; false when the process ended instead.
     async fn ready(&mut self) -> bool {
         let start = Instant::now();
