@@ -39,8 +39,8 @@ check: setup ## Everything that can be said without running: format, lints, docs
 	 else echo "cargo-deny is not installed: tests/licences.rs checks deny.toml's licences, bans and sources"; fi
 	cargo test --locked --quiet --test architecture --test licences
 
-test: setup ## All tests: units, whole gateway over sockets, the official Python SDKs
-	@scripts/setup.sh sdk
+test: setup ## All tests: units, both stores, whole gateway over sockets, the official Python SDKs
+	@scripts/setup.sh sdk databases
 	cargo test --locked
 	scripts/sdk-tests.sh
 

@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh build    Rust and a C compiler are expected; cmake is installed
 #   scripts/setup.sh sdk      Python is expected; venv support is installed
+#   scripts/setup.sh databases  Postgres is installed; the tests start servers of their own
 #   scripts/setup.sh bench    nginx is installed
 #   scripts/setup.sh fuzz     a C++ compiler, which libFuzzer is built with, is installed
 set -euo pipefail
@@ -53,6 +54,11 @@ sdk() {
   python3 -c 'import ensurepip' 2>/dev/null || apt python3-venv || die "python3 cannot make a venv: install python3-venv"
 }
 
+databases() {
+  have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt postgresql ||
+    die "no Postgres, which the stores' tests start: install postgresql"
+}
+
 bench() {
   have nginx || [ -x /usr/sbin/nginx ] || apt nginx-light || apt nginx || die "no nginx, which the bench compares with"
 }
@@ -63,7 +69,7 @@ fuzz() {
 
 for part in "${@:-build}"; do
   case "$part" in
-    build | sdk | bench | fuzz) "$part" ;;
-    *) die "unknown part '$part': build, sdk, bench or fuzz" ;;
+    build | sdk | databases | bench | fuzz) "$part" ;;
+    *) die "unknown part '$part': build, sdk, databases, bench or fuzz" ;;
   esac
 done

@@ -22,10 +22,7 @@ impl Credential {
     /// # Errors
     /// The system gives no randomness.
     pub fn random() -> Result<Self, NoRandomness> {
-        let mut random = [0; RANDOM_BYTES];
-        let provider = rustls::crypto::ring::default_provider();
-        provider.secure_random.fill(&mut random).map_err(|_| NoRandomness)?;
-        Ok(Self(format!("sk-{}", hex(&random))))
+        Ok(Self(format!("sk-{}", random_hex::<RANDOM_BYTES>()?)))
     }
 
     /// One that exists: 8 to 1024 visible ASCII characters, or `None`.
@@ -56,7 +53,19 @@ impl fmt::Debug for Credential {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// `N` random bytes in hexadecimal digits.
+///
+/// # Errors
+/// The system gives no randomness.
+pub fn random_hex<const N: usize>() -> Result<String, NoRandomness> {
+    let mut random = [0; N];
+    let provider = rustls::crypto::ring::default_provider();
+    provider.secure_random.fill(&mut random).map_err(|_| NoRandomness)?;
+    Ok(hex(&random))
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,7 +1,10 @@
 //! `tiers:` and `keys:`: who may call what.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::Surroundings;
 use super::limits::LimitSet;
@@ -43,6 +46,11 @@ fn pattern(place: &Place<'_>, models: &Models) -> Option<Pattern> {
         place.warn(format!("no model is called '{text}'"));
     }
     Some(pattern)
+}
+
+/// A network: `10.0.0.0/8`, `2001:db8::/32`, or one address.
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse().ok().map(|address: IpAddr| address.into()))
 }
 
 /// The static keys of a snapshot.

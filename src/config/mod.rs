@@ -23,10 +23,12 @@ mod schema;
 mod secret;
 mod shape;
 mod snapshot;
+mod store;
 mod tls;
 mod tree;
 mod watch;
 
+pub use access::parse_network;
 pub use clients::ClientConf;
 pub use files::FileWatch;
 pub use finding::{Faults, Finding};
@@ -38,6 +40,7 @@ pub use rule::{Facts, Rule, Rules};
 pub use schema::routes_schema;
 pub use secret::FilesRead;
 pub use snapshot::*;
+pub use store::{ConnectionUrl, StoreConf};
 pub use tls::{ClientCertificates, TlsConf, TlsFault, TlsMaterial, TlsVersion};
 pub use watch::{First, ReloadStatus, Watch};
 

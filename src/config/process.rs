@@ -9,10 +9,11 @@ use super::clients::ClientConf;
 use super::finding::Faults;
 use super::load::text_of;
 use super::place::{Place, Report};
-use super::secret::read_regular;
+use super::secret::{Secrets, read_regular};
 use super::shape::PROCESS;
+use super::store::StoreConf;
 use super::tls::TlsConf;
-use super::tree;
+use super::{Surroundings, tree};
 
 /// Everything that needs a restart to change. Every field has a default, so the file may be absent.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct ProcessConf {
     pub clients: ClientConf,
     /// `upstream.*`: the connection pool.
     pub upstream: UpstreamConf,
+    /// `store`: the database. Default `sqlite:data/forge.db`.
+    pub store: StoreConf,
 }
 
 /// How a log line is written.
@@ -101,12 +104,13 @@ impl ProcessConf {
         let report = Report::default();
         let place = Place::root(&root, &report);
         PROCESS.check(&place);
-        let conf = Self::read(&place);
+        let around = Surroundings::offline();
+        let conf = Self::read(&place, &Secrets::new(&around));
         let (list, _) = report.finish();
         if list.is_empty() { Ok(conf) } else { Err(faults(list)) }
     }
 
-    fn read(root: &Place<'_>) -> Self {
+    fn read(root: &Place<'_>, secrets: &Secrets<'_>) -> Self {
         let default = Self::default();
         let tls = root.get("tls");
         let listen = root.get("listen").inspect(|place| {
@@ -134,6 +138,7 @@ impl ProcessConf {
             bounds: root.get("bounds").map_or(default.bounds, |bounds| Bounds::read(&bounds)),
             clients: root.get("bounds").map_or(default.clients, |bounds| ClientConf::read(&bounds)),
             upstream: root.get("upstream").map_or(default.upstream, |upstream| UpstreamConf::read(&upstream)),
+            store: root.get("store").and_then(|store| StoreConf::read(&store, secrets)).unwrap_or(default.store),
         }
     }
 }
@@ -203,6 +208,7 @@ impl Default for ProcessConf {
             bounds: Bounds::default(),
             clients: ClientConf::default(),
             upstream: UpstreamConf::default(),
+            store: StoreConf::default(),
         }
     }
 }

@@ -51,7 +51,12 @@ impl<'a> Secrets<'a> {
 
     /// `None`: not a reference. `Some(None)`: a reference that leads nowhere, reported.
     fn reference(&self, place: &Place<'_>) -> Option<Option<String>> {
-        let text = place.text()?;
+        self.resolve_text(place, place.text()?)
+    }
+
+    /// What `text` stands for, which is part of what stands at `place`. `None`: it is no reference. `Some(None)`: a
+    /// reference that leads nowhere, reported.
+    pub fn resolve_text(&self, place: &Place<'_>, text: &str) -> Option<Option<String>> {
         if let Some(name) = text.strip_prefix("env:") {
             return Some(self.env(place, name));
         }

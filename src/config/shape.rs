@@ -246,6 +246,7 @@ pub(super) const PROCESS: Shape = map(&[
     key("log", map(LOG), "What is written where."),
     key("bounds", map(BOUNDS), "Bounds on what is held."),
     key("upstream", map(UPSTREAM), "The connection pool."),
+    key("store", Shape::Text, "Keys and usage: sqlite:PATH, postgres://…, none; or env:NAME, file:PATH."),
 ]);
 
 const CLIENT_TLS: &[Key] = &[

@@ -7,6 +7,7 @@ pub mod client;
 pub mod client_h2;
 pub mod gateway;
 pub mod pki;
+pub mod postgres;
 pub mod tls;
 pub mod upstream;
 pub mod wire;
