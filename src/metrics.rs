@@ -80,6 +80,33 @@ pub fn hold_connection() -> Held {
     Held::by(&METRICS.connections)
 }
 
+/// What an active probe came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// It was answered as expected.
+    Passed,
+    /// It was not.
+    Failed,
+}
+
+impl Probed {
+    const ALL: [Probed; 2] = [Probed::Passed, Probed::Failed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Probed::Passed => "passed",
+            Probed::Failed => "failed",
+        }
+    }
+}
+
+/// Counts an active probe of `provider`.
+pub fn probe(provider: &str, result: Probed) {
+    // So that the series go with the provider.
+    METRICS.with_provider(provider, |_| ());
+    METRICS.probes.with_label_values(&[provider, result.name()]).inc();
+}
+
 /// Counts a connection refused because a bound was reached.
 pub fn connection_refused() {
     METRICS.connections_refused.inc();
@@ -264,6 +291,7 @@ struct Metrics {
     attempts: IntCounterVec,
     ejections: IntCounterVec,
     ejected_until: IntGaugeVec,
+    probes: IntCounterVec,
     lanes_out: IntGauge,
     retries_refused: IntCounter,
     in_flight: IntGauge,
@@ -343,6 +371,11 @@ impl Metrics {
                 "forge_upstream_ejected_until_timestamp_seconds",
                 "When the latest ejection ends; in the past: none is in force.",
                 &["provider"],
+            ),
+            probes: make.counters(
+                "forge_upstream_probes_total",
+                "Active probes of providers that have one configured.",
+                &["provider", "result"],
             ),
             lanes_out: make.gauge(
                 "forge_upstream_lanes_out",
@@ -429,6 +462,9 @@ impl Metrics {
             let _ = self.ejections.remove_label_values(&[provider, reason.name()]);
         }
         let _ = self.ejected_until.remove_label_values(&[provider]);
+        for result in Probed::ALL {
+            let _ = self.probes.remove_label_values(&[provider, result.name()]);
+        }
     }
 }
 

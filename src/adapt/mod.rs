@@ -34,6 +34,7 @@
 //!     tls: ProviderTls::default(),
 //!     http: HttpVersions::Auto,
 //!     stream_usage: StreamUsage::Ask,
+//!     probe: None,
 //! };
 //! let mut client = HeaderMap::new();
 //! client.insert("authorization", HeaderValue::from_static("Bearer sk-client"));

@@ -166,11 +166,19 @@ fn frame(head: &mut RequestHeader, outgoing: &Outgoing<'_>) -> Result<(), AdaptE
 
 fn authorise(head: &mut RequestHeader, outgoing: &Outgoing<'_>) -> Result<(), AdaptError> {
     let Some(key) = outgoing.key else { return Ok(()) };
-    match outgoing.provider.auth {
-        Auth::Bearer => set(head, &AUTHORIZATION, &key.header),
-        Auth::XApiKey => set(head, &X_API_KEY, &key.header),
-        Auth::ApiKey => set(head, &API_KEY, &key.header),
-        Auth::None => Ok(()),
+    match credential_header(outgoing.provider.auth) {
+        Some(name) => set(head, &name, &key.header),
+        None => Ok(()),
+    }
+}
+
+/// The header that carries a provider's credential.
+pub fn credential_header(auth: Auth) -> Option<HeaderName> {
+    match auth {
+        Auth::Bearer => Some(AUTHORIZATION),
+        Auth::XApiKey => Some(X_API_KEY),
+        Auth::ApiKey => Some(API_KEY),
+        Auth::None => None,
     }
 }
 

@@ -11,6 +11,7 @@ use super::Surroundings;
 use super::catalogue::{self, KeyNeed, Row};
 use super::origin::{is_dns_name, is_host, origin};
 use super::place::Place;
+use super::probe::Probe;
 use super::secret::Secrets;
 use super::snapshot::*;
 use crate::endpoint::{Endpoint, EndpointSet};
@@ -41,6 +42,7 @@ fn read(name: &str, place: &Place<'_>, secrets: &Secrets<'_>, around: &Surroundi
         tls: tls(place, over_tls, secrets),
         http: place.read("http", |text| http_versions(text, over_tls)).unwrap_or(default_http(over_tls)),
         stream_usage: place.read("stream_usage", stream_usage).or(row.map(|row| row.stream_usage)).unwrap_or_default(),
+        probe: place.get("probe").and_then(|probe| Probe::read(&probe, path)),
         origins,
         keys,
     };

@@ -106,6 +106,7 @@ const PROVIDER: Shape = short(
         key("api_version", Shape::Text, "Azure's api-version."),
         key("http", Shape::Choice(&["auto", "1", "2"]), "HTTP versions to offer. Default: auto (1 without TLS)."),
         key("tls", map(TLS), "TLS to it; verification is always on."),
+        key("probe", short("path", PROBE), "Ask each URL whether it is well, between requests. Default: not."),
         key(
             "stream_usage",
             Shape::Choice(&["ask", "leave"]),
@@ -113,6 +114,13 @@ const PROVIDER: Shape = short(
         ),
     ],
 );
+
+const PROBE: &[Key] = &[
+    required("path", Shape::Text, "What is asked by GET, from the root of the host, e.g. /health."),
+    key("interval", Shape::Duration, "From one answer to the next question. Default: 10s."),
+    key("timeout", Shape::Duration, "For connection and answer together. Default: 3s."),
+    key("status", Shape::Count { min: 200, max: 599 }, "The status that means well. Default: any 2xx."),
+];
 
 const TLS: &[Key] = &[
     key("ca", Shape::Text, "PEM file: trust these certificates instead of the system's."),

@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::limits::LimitSet;
 use super::price::Prices;
+use super::probe::Probe;
 use super::rule::Rules;
 use crate::endpoint::EndpointSet;
 
@@ -76,6 +77,8 @@ pub struct Provider {
     pub http: HttpVersions,
     /// Whether it is asked what a stream used.
     pub stream_usage: StreamUsage,
+    /// How its origins are asked whether they are well; `None`: they are not.
+    pub probe: Option<Probe>,
 }
 
 /// The ways of speaking to a provider that are code, not data.

@@ -14,15 +14,18 @@ pub enum Ejection {
     CredentialRefused,
     /// Failures, cuts, silence.
     Failing,
+    /// It fails its active probe.
+    ProbeFailed,
 }
 
 impl Ejection {
-    pub(super) const ALL: [Ejection; 5] = [
+    pub(super) const ALL: [Ejection; 6] = [
         Ejection::RateLimited,
         Ejection::AskedForTime,
         Ejection::Throttled,
         Ejection::CredentialRefused,
         Ejection::Failing,
+        Ejection::ProbeFailed,
     ];
 
     /// The label value.
@@ -33,6 +36,7 @@ impl Ejection {
             Ejection::Throttled => "throttled",
             Ejection::CredentialRefused => "credential_refused",
             Ejection::Failing => "failing",
+            Ejection::ProbeFailed => "probe_failed",
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod lanes;
 mod models;
 pub mod pick;
+mod probe;
 mod respond;
 pub mod retry;
 pub mod route;

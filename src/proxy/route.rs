@@ -312,9 +312,10 @@ fn nothing_left(passed_over: &[PassedOver], request: &Request<'_>) -> ApiError {
         Some(Out { left, reason: Ejection::RateLimited | Ejection::Throttled }) => {
             ApiError::upstream_rate_limited(Some(left))
         }
-        Some(Out { left, reason: Ejection::AskedForTime | Ejection::CredentialRefused | Ejection::Failing }) => {
-            ApiError { retry_after: Some(left), ..ApiError::upstream_error() }
-        }
+        Some(Out {
+            left,
+            reason: Ejection::AskedForTime | Ejection::CredentialRefused | Ejection::Failing | Ejection::ProbeFailed,
+        }) => ApiError { retry_after: Some(left), ..ApiError::upstream_error() },
     }
 }
 
@@ -351,6 +352,7 @@ mod tests {
             tls: ProviderTls::default(),
             http: HttpVersions::Http1,
             stream_usage: StreamUsage::Ask,
+            probe: None,
         })
     }
 

@@ -138,6 +138,7 @@ impl Process {
         let entered = self.control.enter();
         let signals = Signals::register()?;
         let gateway = Gateway::new(self.routes.live(), &self.conf);
+        self.control.spawn(gateway.prober(&self.conf).run());
         drop(entered);
         // Taking listeners over comes first: the old process gives its admin address up at the same moment.
         let tls = self.certificates.as_ref().map(|certificates| certificates.tls());

@@ -67,5 +67,6 @@ fn provider(auth: Auth) -> Provider {
         tls: ProviderTls::default(),
         http: HttpVersions::Auto,
         stream_usage: StreamUsage::Ask,
+        probe: None,
     }
 }

@@ -28,6 +28,7 @@ mod models;
 mod multipart;
 mod opening;
 mod operation;
+mod probe;
 mod realtime;
 mod reload;
 mod replay;

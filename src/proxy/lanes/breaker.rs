@@ -28,9 +28,11 @@ fn periods(reason: Ejection) -> (Duration, Duration) {
     let seconds = Duration::from_secs;
     match reason {
         Ejection::CredentialRefused => (seconds(60), seconds(3600)),
-        Ejection::RateLimited | Ejection::AskedForTime | Ejection::Throttled | Ejection::Failing => {
-            (seconds(1), seconds(60))
-        }
+        Ejection::RateLimited
+        | Ejection::AskedForTime
+        | Ejection::Throttled
+        | Ejection::Failing
+        | Ejection::ProbeFailed => (seconds(1), seconds(60)),
     }
 }
 
@@ -48,7 +50,7 @@ impl Out {
     pub fn is_the_providers_word(&self) -> bool {
         match self.reason {
             Ejection::RateLimited | Ejection::AskedForTime => !self.left.is_zero(),
-            Ejection::Throttled | Ejection::CredentialRefused | Ejection::Failing => false,
+            Ejection::Throttled | Ejection::CredentialRefused | Ejection::Failing | Ejection::ProbeFailed => false,
         }
     }
 }
@@ -101,6 +103,16 @@ impl Breaker {
     /// Whether it was put out and did not work since.
     pub fn is_ejected(&self) -> bool {
         self.spell.is_some()
+    }
+
+    /// Ends an ejection for failures, so that a request may try, if a probe that began at `began` was answered.
+    pub fn hasten(&mut self, (began, now): (Instant, Instant)) {
+        if let Some(spell) = &mut self.spell
+            && spell.reason == Ejection::Failing
+            && began >= spell.since
+        {
+            spell.until = spell.until.min(now);
+        }
     }
 
     /// Takes the one place of a probe, if it is on probation. To be asked only when it is not out.
@@ -264,6 +276,24 @@ mod tests {
         assert_eq!(breaker.fail((began, now), FAILS, 0.0), None);
         assert_eq!(breaker.out(now).map(|out| out.left), Some(SECOND));
         assert!(breaker.succeed(now, now), "an attempt made all the same");
+    }
+
+    #[test]
+    fn an_answered_probe_lets_a_request_try_early() {
+        let began = Instant::now();
+        let now = began + SECOND / 2;
+        let mut breaker = Breaker::new(began);
+        put_out(&mut breaker, now);
+        breaker.hasten((began, now));
+        assert!(breaker.out(now).is_some(), "asked before it failed");
+        breaker.hasten((now, now));
+        assert_eq!(breaker.out(now), None);
+        assert!(breaker.is_ejected() && breaker.claim(), "on probation");
+        assert_eq!(breaker.fail((now, now), FAILS, 0.0), Some((Ejection::Failing, 2 * SECOND)));
+        let mut breaker = Breaker::new(began);
+        breaker.fail((now, now), Blow::Told(Ejection::AskedForTime, SECOND), 0.0);
+        breaker.hasten((now, now));
+        assert!(breaker.out(now).is_some(), "the provider's word stands");
     }
 
     #[test]

@@ -50,13 +50,21 @@ impl Fault {
 /// Leave to make an attempt, and which parts of the lane it probes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pass {
-    probes: [Option<Id>; 3],
+    probes: [Option<Id>; 4],
+}
+
+/// What is known of one part of a lane.
+#[derive(Debug)]
+struct Entry {
+    breaker: Breaker,
+    /// The origin that it is about.
+    site: Id,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Health {
-    entries: RwLock<HashMap<Id, Breaker>>,
+    entries: RwLock<HashMap<Id, Entry>>,
     count: AtomicUsize,
     swept: Mutex<Option<Instant>>,
 }
@@ -74,7 +82,7 @@ impl Health {
         }
         self.sweep(now);
         let entries = self.entries.read();
-        let out = |id: Id| entries.get(&id)?.out(now);
+        let out = |id: Id| entries.get(&id)?.breaker.out(now);
         parts(lane).into_iter().filter_map(out).max_by_key(|out| (out.is_the_providers_word(), out.left))
     }
 
@@ -85,18 +93,18 @@ impl Health {
             return Some(Pass::default());
         }
         let mut entries = self.entries.write();
-        if parts(lane).iter().any(|id| entries.get(id).is_some_and(|breaker| breaker.out(now).is_some())) {
+        if parts(lane).iter().any(|id| entries.get(id).is_some_and(|entry| entry.breaker.out(now).is_some())) {
             return None;
         }
-        let probes = parts(lane).map(|id| entries.get_mut(&id)?.claim().then_some(id));
+        let probes = parts(lane).map(|id| entries.get_mut(&id)?.breaker.claim().then_some(id));
         Some(Pass { probes })
     }
 
     /// The attempt of `pass` says nothing about what it probed.
     pub fn give_back(&self, pass: Pass) {
         for id in pass.probes.into_iter().flatten() {
-            if let Some(breaker) = self.entries.write().get_mut(&id) {
-                breaker.release();
+            if let Some(entry) = self.entries.write().get_mut(&id) {
+                entry.breaker.release();
             }
         }
     }
@@ -108,7 +116,7 @@ impl Health {
         }
         let mut entries = self.entries.write();
         for id in parts(lane) {
-            let Some(breaker) = entries.get_mut(&id) else { continue };
+            let Some(Entry { breaker, .. }) = entries.get_mut(&id) else { continue };
             if breaker.succeed(began, now) {
                 metrics::lane_in();
             }
@@ -127,19 +135,49 @@ impl Health {
         (began, now): (Instant, Instant),
         (fault, chance): (Fault, f64),
     ) -> Option<(Ejection, Duration)> {
-        let id = fault.at(lane);
+        self.strike((fault.at(lane), lane.site), (began, now), (fault.blow(), chance)).0
+    }
+
+    /// The origin `site` failed its probe; without another word it is out for `period`. Whether this is new.
+    pub fn probe_failed(&self, site: Id, now: Instant, period: Duration) -> bool {
+        let (_, was_out) = self.strike((site, site), (now, now), (Blow::Told(Ejection::ProbeFailed, period), 0.0));
+        !was_out
+    }
+
+    /// The origin `site` answered a probe that began at `began`: it is in, and what failures had put out there
+    /// may be tried by a request.
+    pub fn probe_passed(&self, site: Id, (began, now): (Instant, Instant)) {
+        if self.all_well() {
+            return;
+        }
+        let mut entries = self.entries.write();
+        for entry in entries.values_mut().filter(|entry| entry.site == site) {
+            entry.breaker.hasten((began, now));
+        }
+        if entries.get_mut(&site).is_some_and(|entry| entry.breaker.succeed(began, now)) {
+            metrics::lane_in();
+        }
+    }
+
+    /// Holds a failure against the part `id` of a lane at `site`; with whether it was out before.
+    fn strike(
+        &self,
+        (id, site): (Id, Id),
+        (began, now): (Instant, Instant),
+        (blow, chance): (Blow, f64),
+    ) -> (Option<(Ejection, Duration)>, bool) {
         let mut entries = self.entries.write();
         if !entries.contains_key(&id) {
             make_room(&mut entries, now);
         }
-        let breaker = entries.entry(id).or_insert_with(|| Breaker::new(now));
-        let was_out = breaker.is_ejected();
-        let ejection = breaker.fail((began, now), fault.blow(), chance);
+        let entry = entries.entry(id).or_insert_with(|| Entry { breaker: Breaker::new(now), site });
+        let was_out = entry.breaker.is_ejected();
+        let ejection = entry.breaker.fail((began, now), blow, chance);
         if ejection.is_some() && !was_out {
             metrics::lane_out();
         }
         self.count.store(entries.len(), Relaxed);
-        ejection
+        (ejection, was_out)
     }
 
     /// Forgets what is calm, now and then.
@@ -164,12 +202,12 @@ impl Health {
     }
 }
 
-fn parts(lane: Lane) -> [Id; 3] {
-    [lane.place, lane.quota, lane.key]
+fn parts(lane: Lane) -> [Id; 4] {
+    [lane.place, lane.quota, lane.key, lane.site]
 }
 
-fn forget_calm(entries: &mut HashMap<Id, Breaker>, now: Instant) {
-    entries.retain(|_, breaker| {
+fn forget_calm(entries: &mut HashMap<Id, Entry>, now: Instant) {
+    entries.retain(|_, Entry { breaker, .. }| {
         let keep = !breaker.is_forgettable(now);
         if !keep && breaker.is_ejected() {
             metrics::lane_in();
@@ -179,13 +217,13 @@ fn forget_calm(entries: &mut HashMap<Id, Breaker>, now: Instant) {
 }
 
 /// Forgets what is calm, and something else when that is not enough.
-fn make_room(entries: &mut HashMap<Id, Breaker>, now: Instant) {
+fn make_room(entries: &mut HashMap<Id, Entry>, now: Instant) {
     if entries.len() < ENTRIES_MAX {
         return;
     }
     forget_calm(entries, now);
     let victim = if entries.len() < ENTRIES_MAX { None } else { entries.keys().next().copied() };
-    if victim.and_then(|id| entries.remove(&id)).is_some_and(|breaker| breaker.is_ejected()) {
+    if victim.and_then(|id| entries.remove(&id)).is_some_and(|entry| entry.breaker.is_ejected()) {
         metrics::lane_in();
     }
 }
@@ -196,7 +234,7 @@ mod tests {
     use super::*;
 
     fn lane(place: u64, key: u64) -> Lane {
-        Lane { place: Id(place), key: Id(key), quota: Id(place * 1000 + key) }
+        Lane { place: Id(place), key: Id(key), quota: Id(place * 1000 + key), site: Id(place + 1_000_000) }
     }
 
     #[test]
@@ -250,6 +288,34 @@ mod tests {
         let calm = later + Duration::from_secs(600);
         health.succeed(here, (calm, calm));
         assert!(health.all_well());
+    }
+
+    #[test]
+    fn a_probe_takes_an_origin_out_and_lets_requests_try_early() {
+        let (health, began) = (Health::default(), Instant::now());
+        let (here, now) = (lane(1, 2), began + Duration::from_millis(1));
+        for _ in 0..IN_A_ROW_MAX {
+            health.fail(here, (began, now), (Fault::Place(None), 0.0));
+        }
+        assert!(health.admit(here, now).is_none());
+        health.probe_passed(Id(77), (now, now));
+        assert!(health.admit(here, now).is_none(), "another origin");
+        health.probe_passed(here.site, (now, now));
+        let pass = health.admit(here, now).expect("one may try");
+        assert!(health.admit(here, now).is_none(), "one at a time");
+        health.give_back(pass);
+        health.succeed(here, (now, now));
+
+        let period = Duration::from_secs(10);
+        assert!(health.probe_failed(here.site, now, period));
+        assert!(!health.probe_failed(here.site, now, period), "known already");
+        let out = health.out(lane(1, 3), now).expect("every key and model there");
+        assert_eq!((out.reason, out.is_the_providers_word()), (Ejection::ProbeFailed, false));
+        assert!(health.out(lane(2, 2), now).is_none());
+        let later = now + Duration::from_secs(1);
+        health.probe_passed(here.site, (later, later));
+        assert!(health.out(here, later).is_none());
+        assert!(health.admit(here, later).is_some() && health.admit(here, later).is_some(), "no probation");
     }
 
     #[test]

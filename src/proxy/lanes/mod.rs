@@ -61,6 +61,8 @@ pub struct Lane {
     pub key: Id,
     /// What a rate limit speaks about: the credential at this place.
     pub quota: Id,
+    /// The origin, whatever the model: what a probe asks.
+    pub site: Id,
 }
 
 /// What the lanes to one model of one provider have in common.
@@ -81,8 +83,16 @@ impl<'a> Lanes<'a> {
 
     /// The model at the origin at this position.
     pub fn place(&self, origin: usize) -> Id {
-        let origin = self.provider.origins.get(origin).map(|origin| (&origin.authority, &origin.base_path));
-        self.id.and(Id::of(origin))
+        self.id.and(self.origin(origin))
+    }
+
+    /// The origin at this position, whatever the model.
+    pub fn site(&self, origin: usize) -> Id {
+        self.provider_id.and(self.origin(origin))
+    }
+
+    fn origin(&self, origin: usize) -> Id {
+        Id::of(self.provider.origins.get(origin).map(|origin| (&origin.authority, &origin.base_path)))
     }
 
     /// The key at this position; a provider without keys has one that stands for none.
@@ -92,8 +102,9 @@ impl<'a> Lanes<'a> {
 
     /// The lane of the origin and the key at these positions.
     pub fn lane(&self, origin: usize, key: usize) -> Lane {
-        let (place, key) = (self.place(origin), self.key(key));
-        Lane { place, key, quota: place.and(key) }
+        let (origin, key) = (self.origin(origin), self.key(key));
+        let place = self.id.and(origin);
+        Lane { place, key, quota: place.and(key), site: self.provider_id.and(origin) }
     }
 }
 

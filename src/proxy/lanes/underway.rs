@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn an_attempt_is_in_flight_and_a_probe_until_it_is_dropped() {
         let (known, now) = (Known::default(), Instant::now());
-        let lane = Lane { place: Id(1), key: Id(2), quota: Id(3) };
+        let lane = Lane { place: Id(1), key: Id(2), quota: Id(3), site: Id(4) };
         let mut first = known.begin(lane, now).unwrap();
         assert_eq!(known.loads.seen(lane.place, now).in_flight, 1);
         assert!(first.failed(now, (Fault::Quota(Some(Duration::from_secs(1))), 0.0)).is_some());

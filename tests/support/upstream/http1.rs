@@ -59,7 +59,7 @@ impl Connection {
 
     async fn answer(&mut self, head: Head) -> Next {
         let mut exchange = self.begin(head);
-        for step in self.shared.next_reply().steps {
+        for step in self.shared.next_reply(exchange.index).steps {
             if self.run(step, &mut exchange).await == Next::Stop {
                 return Next::Stop;
             }

@@ -85,7 +85,7 @@ fn received(request: &Request<RecvStream>, id: usize) -> Received {
 
 impl Exchange {
     async fn answer(mut self) {
-        for step in self.shared.next_reply().steps {
+        for step in self.shared.next_reply(self.index).steps {
             if self.run(step).await == Next::Stop {
                 return;
             }

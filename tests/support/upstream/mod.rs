@@ -68,6 +68,7 @@ struct Script {
     streams_max: Option<u32>,
     queue: VecDeque<Reply>,
     otherwise: Option<Reply>,
+    to_get: Option<Reply>,
     on_accept: VecDeque<Accept>,
 }
 
@@ -107,8 +108,12 @@ impl Shared {
         (vec![("content-type".into(), media_type)], received.body.clone())
     }
 
-    fn next_reply(&self) -> Reply {
+    fn next_reply(&self, index: usize) -> Reply {
+        let got = lock(&self.received)[index].method == "GET";
         let mut script = lock(&self.script);
+        if let (true, Some(reply)) = (got, &script.to_get) {
+            return reply.clone();
+        }
         script.queue.pop_front().or_else(|| script.otherwise.clone()).unwrap_or_else(Reply::ok)
     }
 
@@ -169,6 +174,11 @@ impl Upstream {
     /// Answers so whenever the script is empty.
     pub fn otherwise(&self, reply: Reply) {
         lock(&self.shared.script).otherwise = Some(reply);
+    }
+
+    /// Answers so to GET, whatever the script says.
+    pub fn to_get(&self, reply: Reply) {
+        lock(&self.shared.script).to_get = Some(reply);
     }
 
     /// Treats the coming connections so, one each, then serves again.
