@@ -35,7 +35,7 @@ pub struct ApiError {
     pub param: Option<&'static str>,
     /// What a person reads.
     pub message: Cow<'static, str>,
-    /// Sent as `Retry-After`, in whole seconds rounded up.
+    /// Sent as `Retry-After`, in whole seconds rounded up, and as `retry-after-ms`.
     pub retry_after: Option<Duration>,
     /// Sent as `Allow` with a 405.
     pub allow: Option<&'static str>,
@@ -199,6 +199,17 @@ impl ApiError {
         );
         error.retry_after = retry_after;
         error.provider()
+    }
+
+    /// 429: a limit of the caller's, of what `kind` counts (OpenAI's `requests` or `tokens`). After `wait` the same
+    /// request is let through.
+    pub fn rate_limited(kind: &'static str, message: String, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::new(429, kind, "rate_limit_exceeded", message) }
+    }
+
+    /// 429: a budget or a month's quota of the caller's is used up; `wait` is until it is renewed.
+    pub fn quota_exceeded(message: String, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::new(429, "insufficient_quota", "insufficient_quota", message) }
     }
 
     /// 500: every attempt failed.

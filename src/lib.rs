@@ -10,6 +10,7 @@ pub mod demo;
 pub mod edge;
 pub mod endpoint;
 pub mod error;
+pub mod limits;
 pub mod metrics;
 pub mod proxy;
 pub mod server;

@@ -6,6 +6,7 @@
 //! one hash look-up and a few atomic additions, without allocation once a series exists.
 
 mod ejection;
+mod limits;
 mod outcome;
 mod process;
 mod tls;
@@ -25,6 +26,7 @@ use crate::access::Record;
 use crate::endpoint::ENDPOINTS;
 
 pub use ejection::Ejection;
+pub use limits::limited;
 pub use outcome::Outcome;
 pub use tls::{CertificateLoad, HandshakeFailure, certificate, handshake_failed};
 
@@ -294,6 +296,7 @@ struct Metrics {
     probes: IntCounterVec,
     lanes_out: IntGauge,
     retries_refused: IntCounter,
+    limits: limits::LimitMetrics,
     in_flight: IntGauge,
     open_streams: IntGauge,
     connections: IntGauge,
@@ -385,6 +388,7 @@ impl Metrics {
                 "forge_retries_refused_total",
                 "Attempts not made because the model's retry budget was used up.",
             ),
+            limits: limits::LimitMetrics::new(&make),
             in_flight: make.gauge("forge_requests_in_flight", "Requests being served."),
             open_streams: make.gauge("forge_open_streams", "Answers being streamed."),
             connections: make.gauge("forge_client_connections", "Client connections that are open."),

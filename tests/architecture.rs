@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Room and the rooms it may use. A room that is not here fails the test: it has no place yet.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("endpoint", &[]),
     ("credential", &[]),
     ("error", &["endpoint"]),
@@ -20,7 +20,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("demo", &["endpoint"]),
     ("edge", &["error", "endpoint", "config", "metrics", "access"]),
     ("store", &["config", "credential", "endpoint"]),
-    ("proxy", &["error", "endpoint", "config", "adapt", "edge", "metrics", "access"]),
+    ("limits", &["config", "metrics"]),
+    ("proxy", &["error", "endpoint", "config", "adapt", "edge", "limits", "metrics", "access"]),
     ("admin", &["config", "metrics"]),
     // The wiring: these may use everything, and nothing may use them but main.
     ("server", &["*"]),

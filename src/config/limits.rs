@@ -145,6 +145,15 @@ impl LimitSet {
         Self { limits: (!sorted.is_empty()).then(|| sorted.into()) }
     }
 
+    /// Of each kind the smaller amount of two sets.
+    pub fn tightest(one: &Self, other: &Self) -> Self {
+        match (one.is_empty(), other.is_empty()) {
+            (_, true) => one.clone(),
+            (true, false) => other.clone(),
+            (false, false) => Self::new(one.iter().chain(other.iter())),
+        }
+    }
+
     /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         self.limits.is_none()

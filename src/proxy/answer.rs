@@ -11,6 +11,7 @@ use pingora_proxy::Session;
 
 use super::call::{Answer, Call, Opened, Routed};
 use super::exchange::{may_retry, turn_down};
+use super::limit;
 use crate::adapt::echo::Echo;
 use crate::adapt::opening::{Opening, Verdict};
 use crate::adapt::outcome::Outcome as Judgement;
@@ -55,7 +56,8 @@ pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> 
     let body =
         if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
     response::head(head, &call.request_id, body)
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())
+        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())?;
+    limit::tell(head, call)
 }
 
 /// Gathers a refusal of the request itself, to give it in the client's shape.
@@ -71,7 +73,8 @@ pub(super) fn refuse(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
     call.failed(&ApiError::upstream_refusal(status, None));
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     response::head(head, &call.request_id, response::Body::Rewritten)
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())
+        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())?;
+    limit::tell(head, call)
 }
 
 fn media_type(headers: &HeaderMap) -> &[u8] {

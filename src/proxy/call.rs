@@ -19,6 +19,7 @@ use crate::adapt::stream_error::Tail;
 use crate::config::{Key, Snapshot, Target};
 use crate::endpoint::{Dialect, Endpoint, dialect_of_path};
 use crate::error::ApiError;
+use crate::limits::{Reservation, Standing};
 use crate::metrics::{self, Outcome};
 
 /// A request from its head to its last byte.
@@ -37,6 +38,12 @@ pub struct Call {
     pub requested: Option<String>,
     /// The request's body, where it has one.
     pub body: Option<Body>,
+    /// The client's Content-Length.
+    pub announced: Option<u64>,
+    /// What it has taken of the limits it comes under.
+    pub reservation: Option<Reservation>,
+    /// How near these limits are, for the client.
+    pub standing: Option<Standing>,
     /// Set once the request is to go upstream.
     pub routed: Option<Routed>,
     status: u16,
@@ -57,8 +64,6 @@ pub struct Routed {
     pub watch: Arc<Watch>,
     /// What the model may spend on further attempts.
     pub budget: Arc<RetryBudget>,
-    /// The client's Content-Length.
-    pub announced: Option<u64>,
     /// What happens to the answer's body.
     pub answer: Answer,
     /// The answer's opening, while another attempt could still take its place.
@@ -132,6 +137,9 @@ impl Call {
             key: None,
             requested: None,
             body: None,
+            announced: None,
+            reservation: None,
+            standing: None,
             routed: None,
             status: 0,
             error_code: None,
@@ -175,6 +183,15 @@ impl Call {
     /// The client left before its answer was complete.
     pub fn left(&mut self) {
         self.left = true;
+    }
+
+    /// Whether a provider's answer has reached the client, in part at least.
+    pub fn is_answered(&self) -> bool {
+        let answered = self.routed.as_ref().is_some_and(|routed| match routed.answer {
+            Answer::Passing(_) | Answer::Echoing(..) => true,
+            Answer::Awaited | Answer::Refusal(..) => false,
+        });
+        answered && self.first_byte.is_some()
     }
 
     /// Counts and logs the request; the last thing that happens to it.
@@ -221,7 +238,6 @@ impl Routed {
             plan,
             watch,
             budget,
-            announced: None,
             answer: Answer::Awaited,
             opening: None,
             failure: None,

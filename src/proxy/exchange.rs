@@ -11,6 +11,7 @@ use super::Gateway;
 use super::answer::{compressed, end_stream, pass_on, refuse};
 use super::body::{Body, Expiry, Next};
 use super::call::{Call, Decision, Leave, Routed};
+use super::limit;
 use super::respond;
 use super::route::Attempt;
 use super::upstream::{Route, Wire};
@@ -116,7 +117,7 @@ pub(super) fn request_head(session: &Session, head: &mut RequestHeader, call: &C
     };
     let (framing, upgrade) = match &call.body {
         None => (Framing::None, Upgrade::WebSocket),
-        Some(body) => (body.length(routed.announced).map_or(Framing::Chunked, Framing::Length), Upgrade::None),
+        Some(body) => (body.length(call.announced).map_or(Framing::Chunked, Framing::Length), Upgrade::None),
     };
     let client = session.req_header();
     *head = request::head(&Outgoing {
@@ -325,5 +326,6 @@ pub(super) fn end(session: &mut Session, call: &mut Call, error: Option<&Error>)
             routed.settle(Outcome::Aborted, None);
         }
     }
+    limit::end(call);
     call.finish(session);
 }

@@ -14,6 +14,7 @@ mod dns;
 mod exchange;
 pub mod inspect;
 pub mod lanes;
+mod limit;
 mod models;
 pub mod pick;
 mod probe;
@@ -39,6 +40,7 @@ use crate::config::{Facts, Live, ProcessConf, Snapshot, Timeouts};
 use crate::edge::{self, head::HeadLimits};
 use crate::endpoint::{Dialect, Endpoint, ModelIn};
 use crate::error::ApiError;
+use crate::limits::Limits;
 use crate::metrics;
 use admission::{Caller, Grant};
 use body::{Body, BodyLimits, Budget, HeldLimits, Meter, Pace, ReadUntil, Wanted, Watch};
@@ -47,13 +49,14 @@ use dns::Dns;
 use inspect::Inspector;
 use lanes::Known;
 use retry::RetryBudgets;
-use route::View;
+use route::{Plan, View};
 use upstream::Peers;
 
 /// The data plane of one process.
 pub struct Gateway {
     live: Arc<Live>,
-    limits: Arc<BodyLimits>,
+    limits: Arc<Limits>,
+    bodies: Arc<BodyLimits>,
     known: Known,
     budgets: RetryBudgets,
     dns: Dns,
@@ -72,12 +75,12 @@ enum Admitted {
 }
 
 impl Gateway {
-    /// Serves what `live` holds, within the bounds of `conf`.
-    pub fn new(live: Arc<Live>, conf: &ProcessConf) -> Self {
+    /// Serves what `live` holds, within the bounds of `conf`, and under `limits`.
+    pub fn new(live: Arc<Live>, limits: Arc<Limits>, conf: &ProcessConf) -> Self {
         let bounds = &conf.bounds;
         let memory = Meter { taken: metrics::buffered_add, returned: metrics::buffered_sub };
         let disk = Meter { taken: metrics::spilled_add, returned: metrics::spilled_sub };
-        let limits = BodyLimits {
+        let bodies = BodyLimits {
             bytes_max: bounds.body_bytes_max,
             replay_bytes_max: bounds.replay_bytes_max,
             stall: bounds.body_stall,
@@ -92,7 +95,8 @@ impl Gateway {
         let dns = Dns::new(conf.upstream.dns_ttl_max);
         Self {
             live,
-            limits: Arc::new(limits),
+            limits,
+            bodies: Arc::new(bodies),
             known: Known::default(),
             budgets: RetryBudgets::default(),
             dns,
@@ -115,7 +119,7 @@ impl Gateway {
         call.endpoint = Some(endpoint);
         match endpoint.row().model_in {
             ModelIn::Nowhere => self.answer(session, call, &snapshot).await,
-            ModelIn::Query => self.admit_websocket(session, call, (snapshot, caller)),
+            ModelIn::Query => self.admit_websocket(session, call, (snapshot, caller)).await,
             ModelIn::Json | ModelIn::Multipart | ModelIn::JsonOrMultipart => {
                 self.admit_body(session, call, (snapshot, caller)).await
             }
@@ -138,7 +142,7 @@ impl Gateway {
     }
 
     /// A WebSocket: the model is in the query, and there is no body.
-    fn admit_websocket(
+    async fn admit_websocket(
         &self,
         session: &Session,
         call: &mut Call,
@@ -150,7 +154,7 @@ impl Gateway {
         let named = query_model(session.req_header().uri.query().unwrap_or_default())?;
         call.requested = Some(named.clone());
         let grant = admission::authorise(caller, &snapshot, &named)?;
-        self.route(session, call, (snapshot, grant))?;
+        self.route(session, call, (snapshot, grant)).await?;
         Ok(Admitted::Proxy)
     }
 
@@ -163,7 +167,7 @@ impl Gateway {
     ) -> Result<Admitted, ApiError> {
         let Some(endpoint) = call.endpoint else { return Err(ApiError::unknown_path()) };
         let row = endpoint.row();
-        let bytes_max = row.body_bytes_max.min(self.limits.bytes_max);
+        let bytes_max = row.body_bytes_max.min(self.bodies.bytes_max);
         let announced = announced_length(&session.req_header().headers, bytes_max)?;
         let inspector = Inspector::for_request(row, sole_content_type(&session.req_header().headers)?)?;
         if respond::expects_continue(session) && session.downstream_session.write_continue_response().await.is_err() {
@@ -178,11 +182,11 @@ impl Gateway {
         let captured = Body::capture(
             &mut session.downstream_session,
             Wanted { inspector, bytes_max, announced, until },
-            &self.limits,
+            &self.bodies,
         )
         .await?;
         let named = captured.inspected(|found| found.model().map(|model| model.name.clone()));
-        call.body = Some(captured);
+        (call.body, call.announced) = (Some(captured), announced);
         let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;
         call.requested = Some(named.clone());
         let grant = admission::authorise(caller, &snapshot, &named)?;
@@ -192,22 +196,34 @@ impl Gateway {
         {
             body.read_head(&mut session.downstream_session, conversation::HEAD_BYTES).await?;
         }
-        self.route(session, call, (snapshot, grant))?;
+        self.route(session, call, (snapshot, grant)).await?;
         let routed = call.routed.as_mut().zip(call.body.as_mut());
         if let Some((routed, body)) = routed {
-            routed.announced = announced;
             body.wrap(&mut session.downstream_session, Arc::clone(&routed.watch));
         }
         Ok(Admitted::Proxy)
     }
 
-    /// Decides where a granted request goes.
-    fn route(
+    /// Decides where a granted request goes, and takes it under its limits.
+    async fn route(
         &self,
         session: &Session,
         call: &mut Call,
         (snapshot, grant): (Arc<Snapshot>, Grant),
     ) -> Result<(), ApiError> {
+        let plan = self.plan(session, call, (&snapshot, &grant))?;
+        limit::reserve(&self.limits, call, (&snapshot, &grant.key, &plan)).await?;
+        let now = std::time::Instant::now();
+        let budget = self.budgets.of(&plan.model.name, now);
+        budget.request(now);
+        let timeouts: Timeouts = plan.model.timeouts;
+        let watch = Arc::new(Watch::new(call.began, timeouts));
+        call.requested = Some(grant.model);
+        call.routed = Some(Routed::new(snapshot, plan, (watch, budget)));
+        Ok(())
+    }
+
+    fn plan(&self, session: &Session, call: &Call, (snapshot, grant): (&Snapshot, &Grant)) -> Result<Plan, ApiError> {
         let Some(endpoint) = call.endpoint else { return Err(ApiError::unknown_path()) };
         let now = std::time::Instant::now();
         let headers;
@@ -215,10 +231,10 @@ impl Gateway {
             None
         } else {
             headers = &session.req_header().headers;
-            Some(facts(session, call, (&grant, headers)))
+            Some(facts(session, call, (grant, headers)))
         };
-        let plan = route::plan(
-            &snapshot,
+        route::plan(
+            snapshot,
             &route::Request {
                 requested: &grant.model,
                 endpoint,
@@ -231,14 +247,7 @@ impl Gateway {
                 now_unix: &call::now_unix,
                 conversation: &|| conversation::mark(&session.req_header().headers, call.body.as_ref()),
             },
-        )?;
-        let budget = self.budgets.of(&plan.model.name, now);
-        budget.request(now);
-        let timeouts: Timeouts = plan.model.timeouts;
-        let watch = Arc::new(Watch::new(call.began, timeouts));
-        call.requested = Some(grant.model);
-        call.routed = Some(Routed::new(snapshot, plan, (watch, budget)));
-        Ok(())
+        )
     }
 }
 

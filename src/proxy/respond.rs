@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
+use http::{HeaderName, HeaderValue, Version};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::call::Call;
+use super::limit;
 use crate::adapt::response::{REQUEST_ID, X_REQUEST_ID};
 use crate::error::ApiError;
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// How long a client may go on sending a body that nobody wants, so that it gets to read the answer:
 /// closing at once would reset the connection under the answer. The edge adds two seconds after its half-close.
@@ -31,6 +34,8 @@ pub async fn error(session: &mut Session, call: &mut Call, error: &ApiError) {
     let head = head(call, error.status, body.len()).and_then(|mut head| {
         if let Some(wait) = error.retry_after {
             head.insert_header(RETRY_AFTER, whole_seconds(wait).to_string())?;
+            // OpenAI's and Anthropic's SDKs read this one first.
+            head.insert_header(RETRY_AFTER_MS, wait.as_millis().to_string())?;
         }
         if let Some(method) = error.allow {
             head.insert_header(ALLOW, method)?;
@@ -59,6 +64,7 @@ fn head(call: &Call, status: u16, length: usize) -> pingora::Result<ResponseHead
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     head.insert_header(X_REQUEST_ID, call.request_id.clone())?;
     head.insert_header(REQUEST_ID, call.request_id.clone())?;
+    limit::tell(&mut head, call)?;
     Ok(head)
 }
 

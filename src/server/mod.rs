@@ -31,6 +31,7 @@ use crate::admin::{Admin, Hosts};
 use crate::config::{Faults, ProcessConf};
 use crate::credential::NoRandomness;
 use crate::edge::{self, TlsError};
+use crate::limits::Limits;
 use crate::proxy::Gateway;
 use crate::{access, admin, metrics};
 use announce::Announcement;
@@ -137,7 +138,9 @@ impl Process {
     fn serve(self) -> Result<(), StartError> {
         let entered = self.control.enter();
         let signals = Signals::register()?;
-        let gateway = Gateway::new(self.routes.live(), &self.conf);
+        let limits = Arc::new(Limits::new());
+        self.control.spawn(sweep(Arc::clone(&limits)));
+        let gateway = Gateway::new(self.routes.live(), limits, &self.conf);
         self.control.spawn(gateway.prober(&self.conf).run());
         drop(entered);
         // Taking listeners over comes first: the old process gives its admin address up at the same moment.
@@ -221,6 +224,15 @@ impl Process {
                 log::warn!("nobody reads stdout: {error}");
             }
         }
+    }
+}
+
+/// Forgets, now and then, whose limits have nothing left to count.
+async fn sweep(limits: Arc<Limits>) {
+    const PAUSE: Duration = Duration::from_secs(60);
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        limits.sweep();
     }
 }
 

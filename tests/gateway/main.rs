@@ -24,6 +24,7 @@ mod health;
 mod hostile;
 mod hostile_h2;
 mod inspection;
+mod limits;
 mod models;
 mod multipart;
 mod opening;
