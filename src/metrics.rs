@@ -7,7 +7,9 @@
 
 mod ejection;
 mod limits;
+mod maker;
 mod outcome;
+mod probe;
 mod process;
 mod tls;
 
@@ -16,18 +18,18 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use once_cell::sync::Lazy;
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::access::Record;
 use crate::endpoint::ENDPOINTS;
+use maker::Maker;
 
 pub use ejection::Ejection;
 pub use limits::limited;
 pub use outcome::Outcome;
+pub use probe::{Probed, probe};
 pub use tls::{CertificateLoad, HandshakeFailure, certificate, handshake_failed};
 
 /// Label value for a request without an endpoint or a configured model.
@@ -80,33 +82,6 @@ pub fn hold_stream() -> Held {
 /// Counts a client's connection as open.
 pub fn hold_connection() -> Held {
     Held::by(&METRICS.connections)
-}
-
-/// What an active probe came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probed {
-    /// It was answered as expected.
-    Passed,
-    /// It was not.
-    Failed,
-}
-
-impl Probed {
-    const ALL: [Probed; 2] = [Probed::Passed, Probed::Failed];
-
-    fn name(self) -> &'static str {
-        match self {
-            Probed::Passed => "passed",
-            Probed::Failed => "failed",
-        }
-    }
-}
-
-/// Counts an active probe of `provider`.
-pub fn probe(provider: &str, result: Probed) {
-    // So that the series go with the provider.
-    METRICS.with_provider(provider, |_| ());
-    METRICS.probes.with_label_values(&[provider, result.name()]).inc();
 }
 
 /// Counts a connection refused because a bound was reached.
@@ -479,57 +454,6 @@ fn with_series<T>(map: &ByName<T>, name: &str, observe: impl FnOnce(&T), make: i
     }
     let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
     observe(map.entry(name.into()).or_insert_with(|| make(name)));
-}
-
-/// Makes and registers metrics. Names and labels are constants, so a failure is a slip in this file and
-/// shows in the first test.
-struct Maker {
-    registry: Registry,
-}
-
-#[expect(clippy::expect_used, reason = "constant names, made once at start")]
-impl Maker {
-    fn registered<T: Collector + Clone + 'static>(&self, metric: prometheus::Result<T>) -> T {
-        let metric = metric.expect("a valid metric name");
-        self.registry.register(Box::new(metric.clone())).expect("a metric name used once");
-        metric
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.registered(IntCounter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.registered(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.registered(IntGauge::new(name, help))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.registered(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec());
-        self.registered(HistogramVec::new(opts, labels))
-    }
-
-    fn endpoints(&self) -> Vec<EndpointSeries> {
-        let bytes_in = self.counters("forge_request_body_bytes_total", "Body bytes read from clients.", &["endpoint"]);
-        let bytes_out = self.counters("forge_response_body_bytes_total", "Body bytes sent to clients.", &["endpoint"]);
-        let aborts =
-            self.counters("forge_client_aborts_total", "Requests whose client left before the end.", &["endpoint"]);
-        endpoint_names()
-            .map(|name| EndpointSeries {
-                name,
-                bytes_in: bytes_in.with_label_values(&[name]),
-                bytes_out: bytes_out.with_label_values(&[name]),
-                aborts: aborts.with_label_values(&[name]),
-            })
-            .collect()
-    }
 }
 
 #[cfg(test)]

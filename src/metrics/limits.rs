@@ -2,7 +2,8 @@
 
 use prometheus::IntCounterVec;
 
-use super::{METRICS, Maker};
+use super::METRICS;
+use super::maker::Maker;
 use crate::config::{HolderKind, LimitKind};
 
 pub(super) struct LimitMetrics {

@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Counter, IntGauge, Opts};
 
-use super::{Maker, signed};
+use super::maker::Maker;
+use super::signed;
 
 /// Ticks per second in /proc/self/stat: USER_HZ, 100 in the kernel's ABI on every architecture we build for.
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -2,7 +2,8 @@
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::{METRICS, Maker};
+use super::METRICS;
+use super::maker::Maker;
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
