@@ -17,6 +17,8 @@ pub enum Outcome {
     RequestTimeout,
     /// The provider refuses our key or account, which is not the client's business.
     OurCredential,
+    /// 403: our key may not do this; but some providers refuse a prompt so, too.
+    Forbidden,
     /// The provider failed, or answered what the protocol does not allow here.
     ProviderFault,
 }
@@ -30,7 +32,8 @@ pub enum Outcome {
 pub fn judge(status: u16) -> Outcome {
     match status {
         101 | 200..=299 => Outcome::Success,
-        401..=403 => Outcome::OurCredential,
+        401 | 402 => Outcome::OurCredential,
+        403 => Outcome::Forbidden,
         408 => Outcome::RequestTimeout,
         429 | 498 => Outcome::RateLimited,
         // Method, proxy credential, length, misdirected, failed dependency, too early, upgrade,
@@ -89,7 +92,8 @@ mod tests {
             (&[400, 404, 406, 409, 410, 412, 413, 414, 415, 416, 422, 451], Refusal),
             (&[429, 498], Outcome::RateLimited),
             (&[408], RequestTimeout),
-            (&[401, 402, 403], OurCredential),
+            (&[401, 402], OurCredential),
+            (&[403], Outcome::Forbidden),
             (&[0, 100, 102, 103, 199, 300, 301, 302, 304, 307, 308], ProviderFault),
             (&[405, 407, 411, 421, 424, 426, 431, 500, 502, 503, 504, 529, 599, 600, 999], ProviderFault),
         ];

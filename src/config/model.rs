@@ -74,6 +74,7 @@ impl<'a> Resolver<'a> {
                 pick: Pick::default(),
                 timeouts: Timeouts::default(),
                 retry: Retry::default(),
+                hold: DEFAULT_HOLD,
                 echo_model: EchoModel::default(),
                 limits: LimitSet::default(),
             })),
@@ -123,6 +124,7 @@ impl<'a> Resolver<'a> {
             pick,
             timeouts: place.get("timeouts").map(|place| timeouts(&place)).unwrap_or_default(),
             retry: place.get("retry").map(|place| retry(&place)).unwrap_or_default(),
+            hold: place.read("hold", amount::duration).unwrap_or(DEFAULT_HOLD),
             echo_model: place.read("echo_model", echo_model).unwrap_or_default(),
             limits: place.get("limits").map(|limits| LimitSet::read(&limits)).unwrap_or_default(),
         })

@@ -137,6 +137,7 @@ const MODEL: Shape = short(
         key("pick", Shape::Choice(PICKS), "How `to` is ordered. Default: weighted."),
         key("timeouts", map(TIMEOUTS), "Time limits."),
         key("retry", map(RETRY), "When another target is tried."),
+        key("hold", Shape::Duration, "How long a stream's opening waits for its first content. Default: 250ms."),
         key("price", Shape::Many(&PRICE), "The price of every target that names none; a list: from several dates."),
         key("echo_model", Shape::Choice(&["requested", "upstream"]), "Whose name responses carry. Default: requested."),
         key("owned_by", Shape::Text, "Shown in GET /v1/models. Default: the first target's provider."),

@@ -217,6 +217,8 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// When another target is tried.
     pub retry: Retry,
+    /// How long the opening of a stream is held while another target could take its place. Default 250 ms.
+    pub hold: Duration,
     /// Whose name the response carries.
     pub echo_model: EchoModel,
     /// `owned_by` in GET /v1/models.
@@ -224,6 +226,9 @@ pub struct Model {
     /// Of all who call it together.
     pub limits: LimitSet,
 }
+
+/// The default of [`Model::hold`].
+pub const DEFAULT_HOLD: Duration = Duration::from_millis(250);
 
 /// A provider and the name it knows the model by.
 #[derive(Debug, Clone)]

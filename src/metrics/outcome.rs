@@ -8,8 +8,10 @@ pub enum Outcome {
     Success,
     /// The provider refuses the request itself (400, 404, 413, 422 and other 4xx).
     RequestRefused,
-    /// The provider refuses our credential (401, 403).
+    /// The provider refuses our credential (401, 402).
     CredentialRefused,
+    /// 403.
+    Forbidden,
     /// 408.
     RequestTimeout,
     /// 429.
@@ -35,10 +37,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub(super) const ALL: [Outcome; 14] = [
+    pub(super) const ALL: [Outcome; 15] = [
         Outcome::Success,
         Outcome::RequestRefused,
         Outcome::CredentialRefused,
+        Outcome::Forbidden,
         Outcome::RequestTimeout,
         Outcome::RateLimited,
         Outcome::ServerError,
@@ -58,6 +61,7 @@ impl Outcome {
             Outcome::Success => "success",
             Outcome::RequestRefused => "request_refused",
             Outcome::CredentialRefused => "credential_refused",
+            Outcome::Forbidden => "forbidden",
             Outcome::RequestTimeout => "request_timeout",
             Outcome::RateLimited => "rate_limited",
             Outcome::ServerError => "server_error",

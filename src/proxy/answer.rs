@@ -1,15 +1,14 @@
 //! An answer on its way to the client: its head, its bytes, its end.
 
-use std::time::{Duration, Instant};
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::call::{Answer, Call, Opened, Routed};
+use super::body::Body;
+use super::call::{Answer, Call};
 use super::exchange::{may_retry, turn_down};
 use super::limit;
 use crate::adapt::echo::Echo;
@@ -21,9 +20,6 @@ use crate::adapt::stream_error::{Ending, Tail};
 use crate::config::EchoModel;
 use crate::error::ApiError;
 use crate::metrics::Outcome;
-
-/// How long an opening is held, at the next chunk of the stream.
-const OPENING_HELD_MAX: Duration = Duration::from_millis(250);
 
 /// Whether the body is in a coding that the engine could not undo. Nobody asked for one.
 pub(super) fn compressed(head: &ResponseHeader) -> bool {
@@ -51,8 +47,11 @@ pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> 
         // What follows is no body, and passes by.
         routed.works();
     }
-    routed.opening =
-        replaceable.then(|| Opened { opening: Opening::new(endpoint), bytes: BytesMut::new(), since: Instant::now() });
+    routed.opening = sse.then(|| Opening::new(endpoint));
+    if let Some(body) = call.body.as_ref().filter(|_| replaceable) {
+        body.hold_answer();
+        routed.watch.hold(routed.plan.model.hold);
+    }
     let body =
         if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
     response::head(head, &call.request_id, body)
@@ -127,9 +126,9 @@ pub(super) fn bytes(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Re
         });
     }
     if routed.opening.is_some() {
-        open(bytes, end, call)?;
+        open(bytes.as_ref(), end, call)?;
     }
-    if bytes.as_ref().is_some_and(|bytes| !bytes.is_empty()) || end {
+    if (bytes.as_ref().is_some_and(|bytes| !bytes.is_empty()) || end) && !held(call) {
         call.first_byte();
     }
     if end && let Some(routed) = call.routed.as_mut() {
@@ -138,33 +137,42 @@ pub(super) fn bytes(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Re
     Ok(())
 }
 
-/// Holds a stream back until its first content. What fails or ends before is as good as a 5xx: the client has
-/// nothing of it yet.
-fn open(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Result<()> {
-    let Some(routed) = call.routed.as_mut() else { return Ok(()) };
-    let Some(opened) = routed.opening.as_mut() else { return Ok(()) };
-    let chunk = bytes.take().unwrap_or_default();
-    let verdict = opened.opening.feed(&chunk);
-    opened.bytes.extend_from_slice(&chunk);
-    let held_for = opened.since.elapsed();
+/// Looks at a stream until its first content, and holds it for so long where another attempt may take its place.
+/// What fails or ends before is as good as a 5xx then: the client has nothing of it yet.
+fn open(bytes: Option<&Bytes>, end: bool, call: &mut Call) -> Result<()> {
+    let Some(opening) = call.routed.as_mut().and_then(|routed| routed.opening.as_mut()) else { return Ok(()) };
+    let verdict = opening.feed(bytes.map_or(&[], |bytes| bytes));
+    let written = call.body.as_ref().is_some_and(Body::answered);
     match verdict {
-        Verdict::Opening if !end && held_for < OPENING_HELD_MAX => *bytes = Some(Bytes::new()),
-        // Pings say that the stream lives; a client that waits for long is to have them.
-        Verdict::Opening if !end => release(routed, bytes),
-        Verdict::Content => release(routed, bytes),
-        Verdict::Opening | Verdict::Error => {
-            if may_retry(call, |on| on.server_error) {
-                return Err(turn_down(call, Judgement::Success, ApiError::upstream_error()));
-            }
-            call.routed.iter_mut().for_each(|routed| release(routed, bytes));
+        Verdict::Opening if !end => return Ok(()),
+        Verdict::Content => {}
+        Verdict::Opening | Verdict::Error if !written && may_retry(call, |on| on.server_error) => {
+            return Err(turn_down(call, Judgement::Success, ApiError::upstream_error()));
         }
+        // The provider's word passes, but it failed all the same.
+        Verdict::Error => call.routed.iter_mut().for_each(|routed| routed.settle(Outcome::InvalidResponse, None)),
+        Verdict::Opening => {}
     }
+    release(call);
     Ok(())
 }
 
 /// Passes on what was held of an opening; from here on there is no other attempt.
-fn release(routed: &mut Routed, bytes: &mut Option<Bytes>) {
-    *bytes = routed.opening.take().map(|opened| opened.bytes.freeze());
+fn release(call: &mut Call) {
+    if let Some(routed) = call.routed.as_mut() {
+        routed.opening = None;
+        routed.watch.release();
+    }
+    if let Some(body) = &call.body {
+        body.release_answer();
+    }
+}
+
+/// Whether what has come of the answer waits for its first content.
+fn held(call: &Call) -> bool {
+    let opening =
+        call.routed.as_ref().is_some_and(|routed| routed.opening.is_some() && routed.watch.held_until().is_some());
+    opening && call.body.as_ref().is_some_and(|body| !body.answered())
 }
 
 fn follow(tail: &mut Option<Tail>, bytes: Option<&Bytes>) {

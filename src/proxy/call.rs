@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 use pingora_proxy::Session;
 
@@ -66,8 +65,8 @@ pub struct Routed {
     pub budget: Arc<RetryBudget>,
     /// What happens to the answer's body.
     pub answer: Answer,
-    /// The answer's opening, while another attempt could still take its place.
-    pub opening: Option<Opened>,
+    /// The answer's opening, until it has shown content.
+    pub opening: Option<Opening>,
     /// What the client is told if no attempt is left.
     pub failure: Option<ApiError>,
     /// How many addresses the origin of the attempt under way has.
@@ -84,16 +83,6 @@ pub struct Routed {
     settled: Option<Outcome>,
     judged: Option<Decision>,
     _stream: Option<metrics::Held>,
-}
-
-/// The opening of a stream, and what of it waits to be passed on.
-pub struct Opened {
-    /// What it has shown.
-    pub opening: Opening,
-    /// Held until it shows content.
-    pub bytes: BytesMut,
-    /// When it began.
-    pub since: Instant,
 }
 
 /// Whether an attempt needs leave to be made on its lane.
@@ -390,6 +379,7 @@ fn fault(outcome: Outcome, wait: Option<Duration>) -> Option<Fault> {
     match outcome {
         Outcome::Success | Outcome::RequestRefused | Outcome::Aborted => None,
         Outcome::CredentialRefused => Some(Fault::Credential),
+        Outcome::Forbidden => Some(Fault::Forbidden),
         Outcome::RateLimited => Some(Fault::Quota(wait)),
         Outcome::RequestTimeout
         | Outcome::ServerError

@@ -21,6 +21,9 @@ use crate::config::RetryOn;
 use crate::error::ApiError;
 use crate::metrics::{self, Outcome};
 
+/// The largest head of a provider's answer that is passed on; some clients take no larger one.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
 impl Gateway {
     /// The peer of the next attempt whose name resolves.
     pub(super) async fn next_peer(&self, call: &mut Call) -> Result<Box<HttpPeer>> {
@@ -76,6 +79,7 @@ pub(super) fn judge(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
     routed.watch.heard();
     let websocket = call.body.is_none();
     let judgement = match outcome::judge(status) {
+        _ if head_bytes(head) > HEAD_BYTES_MAX => Judgement::ProviderFault,
         // 101 is the answer to an upgrade, the only one, and to nothing else.
         Judgement::Success if websocket != (status == 101) => Judgement::ProviderFault,
         judgement => judgement,
@@ -84,10 +88,18 @@ pub(super) fn judge(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
         Judgement::Success if compressed(head) => Err(turn_down(call, judgement, ApiError::upstream_error())),
         Judgement::Success => pass_on(head, call),
         Judgement::Refusal => refuse(head, call),
-        Judgement::RateLimited | Judgement::RequestTimeout | Judgement::OurCredential | Judgement::ProviderFault => {
-            Err(turn_down(call, judgement, refusal(head, judgement)))
-        }
+        Judgement::RateLimited
+        | Judgement::RequestTimeout
+        | Judgement::OurCredential
+        | Judgement::Forbidden
+        | Judgement::ProviderFault => Err(turn_down(call, judgement, refusal(head, judgement))),
     }
+}
+
+/// The fields of a head in bytes, as HTTP/1 would write them.
+fn head_bytes(head: &ResponseHeader) -> usize {
+    const SEPARATORS: usize = ": \r\n".len();
+    head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS).sum()
 }
 
 /// What the client is told if nobody answers, and for how long the provider asks to be left alone.
@@ -97,9 +109,11 @@ fn refusal(head: &ResponseHeader, judgement: Judgement) -> ApiError {
     let error = match judgement {
         Judgement::RateLimited => ApiError::upstream_rate_limited(wait),
         Judgement::RequestTimeout => ApiError::upstream_timeout(),
-        Judgement::Success | Judgement::Refusal | Judgement::OurCredential | Judgement::ProviderFault => {
-            ApiError::upstream_error()
-        }
+        Judgement::Success
+        | Judgement::Refusal
+        | Judgement::OurCredential
+        | Judgement::Forbidden
+        | Judgement::ProviderFault => ApiError::upstream_error(),
     };
     ApiError { retry_after: wait, ..error }
 }
@@ -143,6 +157,7 @@ pub(super) fn turn_down(call: &mut Call, judgement: Judgement, error: ApiError) 
         Judgement::RateLimited => (Outcome::RateLimited, |on| on.rate_limited),
         Judgement::RequestTimeout => (Outcome::RequestTimeout, |on| on.request_timeout),
         Judgement::OurCredential => (Outcome::CredentialRefused, |on| on.server_error),
+        Judgement::Forbidden => (Outcome::Forbidden, |on| on.server_error),
         Judgement::ProviderFault => (Outcome::ServerError, |on| on.server_error),
         Judgement::Success => (Outcome::InvalidResponse, |on| on.server_error),
         Judgement::Refusal => (Outcome::RequestRefused, |_| false),

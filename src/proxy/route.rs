@@ -325,8 +325,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        Auth, EchoModel, Flavor, HttpVersions, LimitSet, Models, Origin, Price, Prices, ProviderKey, ProviderTls,
-        Retry, StreamUsage, Timeouts,
+        Auth, DEFAULT_HOLD, EchoModel, Flavor, HttpVersions, LimitSet, Models, Origin, Price, Prices, ProviderKey,
+        ProviderTls, Retry, StreamUsage, Timeouts,
     };
     use crate::endpoint::EndpointSet;
 
@@ -367,6 +367,7 @@ mod tests {
             fallback,
             pick,
             timeouts: Timeouts::default(),
+            hold: DEFAULT_HOLD,
             retry: Retry::default(),
             echo_model: EchoModel::Requested,
             owned_by: "x".into(),

@@ -21,7 +21,7 @@ async fn two(settings: &str) -> (Upstream, Upstream, Gateway) {
 
 #[tokio::test]
 async fn a_refused_key_is_left_out_for_every_model() {
-    for status in [401, 403] {
+    for status in [401, 402] {
         let upstream = Upstream::start().await;
         let keys = provider("up", "openai", upstream.port())
             .replace(&format!("\"plain:{PROVIDER_KEY}\""), "[\"plain:key-a\", \"plain:key-b\"]");
@@ -37,6 +37,62 @@ async fn a_refused_key_is_left_out_for_every_model() {
         let reason = ["provider=\"up\"", "reason=\"credential_refused\""];
         assert_eq!(gateway.metric("forge_upstream_ejections_total", &reason).await, 1.0);
     }
+}
+
+/// A prompt can be refused so, too: one of these must not keep a key from everybody.
+#[tokio::test]
+async fn a_forbidden_answer_counts_like_a_failure_of_the_key() {
+    let (first, second, gateway) = two("").await;
+    first.script([Reply::error(403)]);
+    for _ in 0..3 {
+        gateway.post(CHAT, chat("m")).await.expect(200);
+    }
+    assert_eq!((first.count(), second.count()), (3, 1), "one is no reason");
+    first.otherwise(Reply::error(403));
+    for _ in 0..8 {
+        gateway.post(CHAT, chat("m")).await.expect(200);
+    }
+    assert_eq!((first.count(), second.count()), (8, 9), "five in a row are");
+    let reason = ["provider=\"first\"", "reason=\"credential_refused\""];
+    assert_eq!(gateway.metric("forge_upstream_ejections_total", &reason).await, 1.0);
+}
+
+#[tokio::test]
+async fn an_error_event_that_no_other_target_replaces_counts() {
+    let (first, _second, gateway) = two("").await;
+    let error = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
+    first.otherwise(Reply::sse([error]));
+    let stream = r#"{"model":"one","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    for _ in 0..5 {
+        let answer = gateway.post(CHAT, stream).await.expect(200);
+        assert!(answer.text().contains("overloaded"), "{}", answer.text());
+    }
+    let outcome = ["provider=\"first\"", "outcome=\"invalid_response\""];
+    assert_eq!(gateway.metric("forge_upstream_attempts_total", &outcome).await, 5.0);
+    assert_eq!(gateway.metric("forge_upstream_lanes_out", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn rule_20_a_head_over_64_kib_is_a_failure_at_once() {
+    let (first, second, gateway) = two("").await;
+    let large = |bytes: usize| vec![("x-large".to_owned(), "y".repeat(bytes / 4)); 4];
+    first.script([Reply::steps([
+        Step::ReadBody,
+        Step::Head(200, large(80 << 10), Framing::Length(2)),
+        Step::Data("{}".into()),
+        Step::End,
+    ])]);
+    let began = Instant::now();
+    let answer = gateway.post(CHAT, chat("m")).await.expect(200);
+    assert!(answer.header("x-large").is_none() && began.elapsed() < Duration::from_secs(1));
+    assert_eq!((first.count(), second.count()), (1, 1));
+    let mut reply = Reply::sse(["data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n"]);
+    if let Some(Step::Head(_, fields, _)) = reply.steps.iter_mut().find(|step| matches!(step, Step::Head(..))) {
+        fields.extend(large(40 << 10));
+    }
+    first.script([reply]);
+    gateway.post(CHAT, chat("m")).await.expect(200);
+    assert_eq!((first.count(), second.count()), (2, 1));
 }
 
 #[tokio::test]

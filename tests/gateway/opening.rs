@@ -1,8 +1,9 @@
 //! A stream is committed to at its first content: until then another target may take its place.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::client::Request;
+use crate::support::client_h2::H2Stream;
 use crate::support::upstream::{Gate, Reply, Step, sse_event};
 use crate::world::{CHAT, MESSAGES, World, chat_stream};
 
@@ -93,6 +94,60 @@ async fn a_slow_opening_is_not_held_for_long() {
     client.read_until(&mut reading, ": ping").await;
     gate.open(1);
     client.read_until(&mut reading, "late").await;
+}
+
+#[tokio::test]
+async fn an_opening_is_released_by_the_clock_alone_over_both_protocols() {
+    let models = "  m: { to: up/first, else: [up/second], hold: 400ms }\n";
+    for version in [1, 2] {
+        let world = World::with_models(models).await;
+        let gate = Gate::new();
+        let mut reply = Reply::sse_head().then(Step::Data(role().into())).then(Step::Wait(gate.clone()));
+        reply.steps.extend([Step::Data(content("late").into()), Step::Data(overloaded().into()), Step::End]);
+        world.upstream.script([reply]);
+        let (request, began) = (Request::post(CHAT, chat_stream("m")), Instant::now());
+        let (text, waited) = if version == 1 {
+            let mut client = world.gateway.connect().await;
+            client.send(&request.wire()).await.unwrap();
+            let mut reading = client.read_head().await.unwrap();
+            client.read_until(&mut reading, "assistant").await;
+            let waited = began.elapsed();
+            gate.open(1);
+            let (rest, end) = client.rest(&mut reading).await;
+            assert_eq!(end, Ok(()));
+            (String::from_utf8(rest).unwrap(), waited)
+        } else {
+            let mut stream = H2Stream::open(world.gateway.addr, &request).await.unwrap();
+            let mut text = String::new();
+            while !text.contains("assistant") {
+                text.push_str(&String::from_utf8_lossy(&stream.next_piece().await.unwrap().unwrap()));
+            }
+            let waited = began.elapsed();
+            gate.open(1);
+            while let Some(piece) = stream.next_piece().await.unwrap() {
+                text.push_str(&String::from_utf8_lossy(&piece));
+            }
+            (text, waited)
+        };
+        assert!((400..1500).contains(&waited.as_millis()), "HTTP/{version}: {waited:?}");
+        assert!(text.contains("late") && text.contains("overloaded-by-chance"), "{text}");
+        assert_eq!(world.upstream.count(), 1, "what was written stays");
+    }
+}
+
+#[tokio::test]
+async fn a_longer_hold_waits_for_what_follows_the_opening() {
+    let world = World::with_models("  m: { to: up/first, else: [up/second], hold: 10s }\n").await;
+    let gate = Gate::new();
+    let mut reply = Reply::sse_head().then(Step::Data(role().into())).then(Step::Wait(gate.clone()));
+    reply.steps.extend([Step::Data(overloaded().into()), Step::End]);
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        gate.open(1);
+    };
+    let (body, ()) = tokio::join!(answer(&world, (CHAT, "m"), reply), release);
+    assert!(body.contains("from the second") && !body.contains("overloaded"), "{body}");
+    assert_eq!(world.upstream.count(), 2);
 }
 
 #[tokio::test]

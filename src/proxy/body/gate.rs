@@ -1,5 +1,6 @@
 //! Holds the head of an answer back until the answer's first byte, so that until then nothing is written and
 //! another provider may be tried. It also lets a short answer leave whole: in one write, with its length.
+//! A stream can be held longer: its opening says nothing yet, and what follows may be an error.
 
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -11,12 +12,25 @@ use pingora_core::protocols::http::HttpTask;
 pub(super) struct Gate {
     held: Vec<HttpTask>,
     open: bool,
+    /// Bytes are held as well.
+    holding: bool,
 }
 
 impl Gate {
     /// Forgets what is held; another attempt begins.
     pub(super) fn close(&mut self) {
         self.held.clear();
+        self.holding = false;
+    }
+
+    /// Holds bytes, too, until [`release`](Self::release).
+    pub(super) fn hold(&mut self) {
+        self.holding = true;
+    }
+
+    /// Lets the first byte open it again.
+    pub(super) fn release(&mut self) {
+        self.holding = false;
     }
 
     /// Whether the answer was let through.
@@ -31,14 +45,14 @@ impl Gate {
         }
         for task in tasks {
             match task {
-                HttpTask::Failed(error) if !self.held.iter().any(has_bytes) => {
+                HttpTask::Failed(error) if self.holding || !self.held.iter().any(has_bytes) => {
                     return Some(vec![HttpTask::Failed(error)]);
                 }
                 HttpTask::Header(head, false) if is_interim(&head) => {}
                 task => self.held.push(task),
             }
         }
-        if !self.held.iter().any(|task| has_bytes(task) || task.is_end()) {
+        if self.holding || !self.held.iter().any(|task| has_bytes(task) || task.is_end()) {
             return None;
         }
         self.open = true;
@@ -135,6 +149,25 @@ mod tests {
         assert!(!gate.is_open());
         gate.close();
         assert_eq!(gate.admit(vec![head(200), body("a", true)]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_opening_is_held_until_it_is_released_or_fails() {
+        let mut gate = Gate::default();
+        gate.hold();
+        assert!(gate.admit(vec![head(200), body("role", false)]).is_none());
+        assert!(gate.admit(Vec::new()).is_none() && !gate.is_open());
+        gate.release();
+        assert_eq!(gate.admit(Vec::new()).unwrap().len(), 2);
+        assert!(gate.is_open());
+
+        let mut gate = Gate::default();
+        gate.hold();
+        assert!(gate.admit(vec![head(200), body("role", false)]).is_none());
+        let failed = HttpTask::Failed(Error::new(ErrorType::ConnectionClosed));
+        assert!(matches!(gate.admit(vec![failed]).unwrap()[..], [HttpTask::Failed(_)]), "the opening is dropped");
+        gate.close();
+        assert_eq!(gate.admit(vec![head(200), body("a", false)]).unwrap().len(), 2, "the next attempt is not held");
     }
 
     #[test]

@@ -191,6 +191,21 @@ impl Body {
         state.gate.close();
     }
 
+    /// Holds the answer, its bytes included, until [`release_answer`](Self::release_answer).
+    pub fn hold_answer(&self) {
+        self.state.lock().gate.hold();
+    }
+
+    /// Lets the answer pass from its next bytes on.
+    pub fn release_answer(&self) {
+        self.state.lock().gate.release();
+    }
+
+    /// Whether part of the answer was written.
+    pub fn answered(&self) -> bool {
+        self.state.lock().gate.is_open()
+    }
+
     /// The length of this attempt's body, if it is known; `announced` is the client's Content-Length.
     pub fn length(&self, announced: Option<u64>) -> Option<u64> {
         let state = self.state.lock();

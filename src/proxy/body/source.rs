@@ -32,6 +32,8 @@ pub(super) struct Source {
     state: Arc<Mutex<State>>,
     watch: Arc<Watch>,
     timer: Option<Timer>,
+    /// A write that cannot go on where it was cancelled is under way, or was cancelled.
+    torn: bool,
     home: Arc<Mutex<Option<ServerSession>>>,
 }
 
@@ -45,7 +47,7 @@ impl Source {
     pub(super) fn install(session: &mut ServerSession, state: Arc<Mutex<State>>, watch: Arc<Watch>) -> Home {
         let home = Arc::new(Mutex::new(None));
         let inner = std::mem::replace(session, vacant());
-        let source = Source { inner, state, watch, timer: None, home: Arc::clone(&home) };
+        let source = Source { inner, state, watch, timer: None, torn: false, home: Arc::clone(&home) };
         *session = ServerSession::new_custom(Box::new(source));
         Home(home)
     }
@@ -76,22 +78,63 @@ impl Source {
         }
     }
 
-    /// Waits until the client leaves, or a time limit of the upstream passes.
+    /// Waits until the client leaves, or a time limit of the upstream passes. Writes what was held for long
+    /// enough on the way, since nothing else may come for a while.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
         self.watch.sent();
+        self.finish_release().await?;
         loop {
             let (at, expiry) = self.watch.next();
+            let at = self.watch.held_until().map_or(at, |until| until.min(at));
             let timer = Timer::set(&mut self.timer, self.watch.began() + at);
             tokio::select! {
                 biased;
                 event = self.inner.read_body_or_idle(true) => return event,
                 () = timer => {}
             }
+            if self.watch.hold_is_over() {
+                self.release().await?;
+            }
             // The limit has moved on if something was heard meanwhile.
             if self.watch.next().0 <= self.watch.began().elapsed() {
                 self.watch.expire(expiry);
                 return Error::e_explain(ErrorType::ReadTimedout, "waiting for the upstream");
             }
+        }
+    }
+}
+
+impl Source {
+    /// Writes what was held of the answer.
+    async fn release(&mut self) -> Result<()> {
+        self.watch.release();
+        let Some(tasks) = self.state.lock().overdue() else { return Ok(()) };
+        match &mut self.inner {
+            // The engine drops this wait as soon as the provider sends more; this write can go on after that.
+            ServerSession::H1(session) => {
+                tasks.into_iter().for_each(|task| session.send_proxy_task(task));
+                session.write_proxy_tasks().await.map(drop)
+            }
+            ServerSession::H2(_) | ServerSession::Subrequest(_) | ServerSession::Custom(_) => {
+                self.torn = true;
+                self.inner.response_duplex_vec(tasks).await?;
+                self.torn = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a write of [`release`](Self::release) that was cancelled.
+    async fn finish_release(&mut self) -> Result<()> {
+        match &mut self.inner {
+            ServerSession::H1(session) if session.has_pending_proxy_tasks() => {
+                session.write_proxy_tasks().await.map(drop)
+            }
+            // The client's window was full at the first bytes, and more came: what it got is cut short.
+            _ if self.torn => {
+                Error::e_explain(ErrorType::WriteError, "an opening was cut short").map_err(Error::into_down)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -160,6 +203,10 @@ impl CustomSession for Source {
         None
     }
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        self.finish_release().await?;
+        if self.watch.hold_is_over() {
+            self.state.lock().gate.release();
+        }
         let admitted = self.state.lock().admit(tasks);
         match admitted {
             Some(tasks) => self.inner.response_duplex_vec(tasks).await,

@@ -244,6 +244,12 @@ impl State {
         admitted
     }
 
+    /// What was held of the answer for long enough, if there is anything to be written.
+    pub(super) fn overdue(&mut self) -> Option<Vec<HttpTask>> {
+        self.gate.release();
+        self.admit(Vec::new()).filter(|tasks| !tasks.is_empty())
+    }
+
     /// Gives up the chance of another attempt. Only called once everything held was sent.
     fn forget(&mut self) {
         self.held.clear();

@@ -28,12 +28,21 @@ pub struct Watch {
     sent_ms: AtomicU64,
     heard_ms: AtomicU64,
     expired: AtomicU8,
+    /// Until when an opening is held.
+    held_ms: AtomicU64,
 }
 
 impl Watch {
     /// Starts at `began`.
     pub fn new(began: Instant, timeouts: Timeouts) -> Self {
-        Self { began, timeouts, sent_ms: AtomicU64::new(0), heard_ms: AtomicU64::new(0), expired: AtomicU8::new(0) }
+        Self {
+            began,
+            timeouts,
+            sent_ms: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(0),
+            expired: AtomicU8::new(0),
+            held_ms: AtomicU64::new(0),
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -46,6 +55,28 @@ impl Watch {
         self.sent_ms.store(0, Relaxed);
         self.heard_ms.store(0, Relaxed);
         self.expired.store(0, Relaxed);
+        self.release();
+    }
+
+    /// What has come of the answer is held for `period`.
+    pub fn hold(&self, period: Duration) {
+        self.held_ms.store(self.now_ms() + period.as_millis() as u64, Relaxed);
+    }
+
+    /// Nothing is held.
+    pub fn release(&self) {
+        self.held_ms.store(0, Relaxed);
+    }
+
+    /// Until when the answer is held, counted from the request's begin. Reads no clock.
+    pub fn held_until(&self) -> Option<Duration> {
+        let held = self.held_ms.load(Relaxed);
+        (held > 0).then(|| Duration::from_millis(held))
+    }
+
+    /// Whether the answer was held for long enough.
+    pub fn hold_is_over(&self) -> bool {
+        self.held_until().is_some_and(|until| until <= self.began.elapsed())
     }
 
     /// The request's last byte is on its way.
@@ -114,7 +145,12 @@ mod tests {
         assert!(watch.next().0 >= Duration::from_secs(20));
         watch.expire(Expiry::Idle);
         assert_eq!(watch.expired(), Some(Expiry::Idle));
+        watch.hold(Duration::from_secs(3600));
+        assert!(!watch.hold_is_over());
         watch.begin_attempt();
-        assert_eq!((watch.expired(), watch.next().1), (None, Expiry::Total));
+        assert_eq!((watch.expired(), watch.next().1, watch.held_until()), (None, Expiry::Total, None));
+        watch.hold(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(watch.hold_is_over());
     }
 }

@@ -21,6 +21,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 pub enum Fault {
     /// The credential was refused.
     Credential,
+    /// So it seems: a prompt can be refused in the same way, so one does not count for much.
+    Forbidden,
     /// At its rate limit.
     Quota(Option<Duration>),
     /// The origin failed, was silent, or could not be reached.
@@ -31,6 +33,7 @@ impl Fault {
     fn blow(self) -> Blow {
         match self {
             Fault::Credential => Blow::Decisive(Ejection::CredentialRefused),
+            Fault::Forbidden => Blow::Counted(Ejection::CredentialRefused),
             Fault::Quota(Some(wait)) => Blow::Told(Ejection::RateLimited, wait),
             Fault::Quota(None) => Blow::Counted(Ejection::Throttled),
             Fault::Place(Some(wait)) => Blow::Told(Ejection::AskedForTime, wait),
@@ -40,7 +43,7 @@ impl Fault {
 
     fn at(self, lane: Lane) -> Id {
         match self {
-            Fault::Credential => lane.key,
+            Fault::Credential | Fault::Forbidden => lane.key,
             Fault::Quota(_) => lane.quota,
             Fault::Place(_) => lane.place,
         }
