@@ -25,6 +25,14 @@ impl Credential {
         Ok(Self(format!("sk-{}", random_hex::<RANDOM_BYTES>()?)))
     }
 
+    /// A new credential of the admin API: `adm-` and random hexadecimal digits.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn random_admin() -> Result<Self, NoRandomness> {
+        Ok(Self(format!("adm-{}", random_hex::<RANDOM_BYTES>()?)))
+    }
+
     /// One that exists: 8 to 1024 visible ASCII characters, or `None`.
     pub fn parse(text: &str) -> Option<Self> {
         let valid = (8..=1024).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod adapt;
 pub mod admin;
+pub mod allowance;
 pub mod cli;
 pub mod config;
 pub mod credential;

@@ -5,6 +5,7 @@
 //! the endpoint table, `code` one of [`crate::error::ApiError`]'s. Observing a request or an attempt costs
 //! one hash look-up and a few atomic additions, without allocation once a series exists.
 
+mod admin;
 mod ejection;
 mod limits;
 mod maker;
@@ -26,6 +27,7 @@ use crate::access::Record;
 use crate::endpoint::ENDPOINTS;
 use maker::Maker;
 
+pub use admin::{AdminRefusal, ApplicationResult, admin_refused, admin_request, application};
 pub use ejection::Ejection;
 pub use limits::limited;
 pub use outcome::Outcome;
@@ -249,6 +251,10 @@ fn class_index(status: u16) -> usize {
     }
 }
 
+fn class_of(status: u16) -> &'static str {
+    CLASSES[class_index(status)]
+}
+
 fn endpoint_names() -> impl Iterator<Item = &'static str> {
     ENDPOINTS.iter().map(|row| row.name).chain([NONE])
 }
@@ -285,6 +291,7 @@ struct Metrics {
     access_dropped: IntCounter,
     process: process::ProcessMetrics,
     tls: tls::TlsMetrics,
+    admin: admin::AdminMetrics,
     /// Handles by endpoint (the last slot: none) and model.
     by_model: Vec<ByName<RequestSeries>>,
     by_endpoint: Vec<EndpointSeries>,
@@ -384,6 +391,7 @@ impl Metrics {
                 .counter("forge_access_log_dropped_total", "Access lines lost to a slow or failing file."),
             process: process::ProcessMetrics::new(&make),
             tls: tls::TlsMetrics::new(&make),
+            admin: admin::AdminMetrics::new(&make),
             by_model: endpoint_names().map(|_| RwLock::default()).collect(),
             by_endpoint: make.endpoints(),
             by_provider: RwLock::default(),

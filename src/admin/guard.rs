@@ -62,7 +62,8 @@ fn refusal(hosts: &Hosts, request: &Request) -> Option<Response> {
     if !same_origin(request.headers(), host) {
         return Some((StatusCode::FORBIDDEN, "a foreign Origin is not served\n").into_response());
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let is_page = !request.uri().path().starts_with(super::api::ROOT);
+    if is_page && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let allow = [(header::ALLOW, "GET, HEAD")];
         return Some((StatusCode::METHOD_NOT_ALLOWED, allow, "these pages are read-only\n").into_response());
     }

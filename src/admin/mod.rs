@@ -1,11 +1,18 @@
-//! The admin listener: metrics, health, and the routes in force. Read-only, and never on the request path.
+//! The admin listener: metrics, health, the routes in force, and the admin API. Never on the request path.
 //!
 //! It answers on its own address, loopback by default. A page in a browser must not reach it through a
 //! name that was rebound to this address, so `Host` has to be an IP address, `localhost` or a name the
-//! operator listed, and a foreign `Origin` is refused.
+//! operator listed, and a foreign `Origin` is refused. The pages are read-only and, on loopback, open; the API
+//! ([`api`]) always wants a credential ([`Credentials`]).
 
+pub mod api;
+mod credentials;
 mod guard;
+mod http;
+pub mod problem;
 mod routes;
+
+use std::net::SocketAddr;
 
 use std::sync::Arc;
 
@@ -14,13 +21,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::config::{Live, ReloadStatus};
 use crate::metrics;
 
+pub use credentials::Credentials;
 pub use guard::Hosts;
 
 /// Where the process is in its life; `/readyz` follows it.
@@ -48,6 +56,12 @@ pub struct Admin {
     pub reload: ReadStatus,
     /// The names `Host` may hold.
     pub hosts: Arc<Hosts>,
+    /// What the API works on.
+    pub api: Arc<api::Api>,
+    /// Who may use the API.
+    pub credentials: Arc<Credentials>,
+    /// Whether metrics and routes are shown to everyone who can connect: on loopback.
+    pub pages_are_open: bool,
 }
 
 /// Answers on `listener` until `stop` turns true or its sender is gone.
@@ -59,23 +73,27 @@ pub async fn serve(listener: TcpListener, admin: Admin, mut stop: watch::Receive
         // A sender that is gone stops the page as well.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    axum::serve(listener, app(admin)).with_graceful_shutdown(stopped).await
+    let app = app(admin).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, app).with_graceful_shutdown(stopped).await
 }
 
 fn app(admin: Admin) -> axum::Router {
     axum::Router::new()
-        .route("/", get(index))
         .route("/metrics", get(metrics_page))
+        .route("/routes", get(routes_page))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), http::wants_credential))
+        .route("/", get(index))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/routes", get(routes_page))
+        .route("/admin/v1/{*rest}", any(http::serve))
         .fallback(async || (StatusCode::NOT_FOUND, "not found\n"))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin.hosts), guard::check))
         .with_state(admin)
 }
 
 async fn index() -> &'static str {
-    "/metrics  for Prometheus\n/healthz  the process lives\n/readyz   it takes requests\n/routes   the routes in force\n"
+    "/metrics  for Prometheus\n/healthz  the process lives\n/readyz   it takes requests\n/routes   the routes in force\n\
+     /admin/v1/openapi.json  the admin API; it wants an admin token\n"
 }
 
 async fn healthz() -> &'static str {

@@ -14,6 +14,10 @@ struct Running {
 }
 
 async fn running() -> Running {
+    running_where(true).await
+}
+
+async fn running_where(pages_are_open: bool) -> Running {
     let routes = "version: 1\n\
         providers:\n  up: { dialect: openai, url: 'http://10.0.0.7:8000/v1', key: 'plain:SECRET-KEY', headers: { x-team: SECRET-HEADER } }\n\
         models:\n  m: up/upstream-m\n  'gpt-*': up\n\
@@ -31,6 +35,9 @@ async fn running() -> Running {
         phase: phase.subscribe(),
         reload: Arc::new(move || Arc::clone(&status)),
         hosts: Arc::new(Hosts::new(&["forge.internal".into()])),
+        api: Arc::default(),
+        credentials: Arc::new(Credentials::new(Vec::new(), None)),
+        pages_are_open,
     };
     tokio::spawn(serve(listener, admin, stop.subscribe()));
     Running { address, phase, _stop: stop }
@@ -72,6 +79,14 @@ async fn routes_are_shown_without_secrets() {
     assert_eq!(view["tiers"][0]["models"][0], "*");
     assert_eq!((&view["keys"], &view["last_reload"]["ok"]), (&1.into(), &false.into()));
     assert!(view["last_reload"]["faults"][0].as_str().unwrap().contains("version"), "{view}");
+}
+
+#[tokio::test]
+async fn beyond_loopback_only_health_is_open() {
+    let running = running_where(false).await;
+    for (path, status) in [("/metrics", 401), ("/routes", 401), ("/healthz", 200), ("/readyz", 503), ("/none", 404)] {
+        assert_eq!(ask(running.address, &format!("GET {path}"), "host: localhost\r\n").await.0, status, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -99,7 +99,8 @@ impl Keys {
     }
 }
 
-fn hash_bytes(hex: &str) -> Option<[u8; 32]> {
+/// The bytes of 64 hexadecimal digits.
+pub(super) fn hash_bytes(hex: &str) -> Option<[u8; 32]> {
     if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

@@ -59,7 +59,7 @@ impl fmt::Display for Faults {
 impl std::error::Error for Faults {}
 
 /// The candidate nearest to `text`, if one is near enough to be a slip of the fingers.
-pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let distance_max = (text.chars().count() / 3).max(1);
     candidates
         .into_iter()

@@ -108,6 +108,11 @@ impl LimitKind {
         }
     }
 
+    /// Whether it is said under `budget`, with its period.
+    pub const fn is_budget(self) -> bool {
+        self.budget_unit().is_some()
+    }
+
     /// Kinds with a key of their own.
     fn keyed() -> impl Iterator<Item = LimitKind> {
         Self::ALL.into_iter().filter(|kind| kind.budget_unit().is_none())

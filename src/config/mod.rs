@@ -4,6 +4,7 @@
 //! reads `conf/forge.yaml` into a [`ProcessConf`] once. Nothing here touches a request.
 
 mod access;
+mod admin;
 mod amount;
 mod catalogue;
 mod clients;
@@ -30,9 +31,10 @@ mod tree;
 mod watch;
 
 pub use access::parse_network;
+pub use admin::{AdminConf, AdminToken, ApplyConf, Role};
 pub use clients::ClientConf;
 pub use files::FileWatch;
-pub use finding::{Faults, Finding};
+pub use finding::{Faults, Finding, nearest};
 pub use limits::{Holder, HolderKind, Limit, LimitKind, LimitSet};
 pub use load::{DemoAddress, EnvLookup, Loaded, Surroundings, check, load};
 pub use price::{Price, Prices, Quantities};

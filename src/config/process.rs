@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::admin::{AdminConf, ApplyConf};
 use super::amount;
 use super::clients::ClientConf;
 use super::finding::Faults;
@@ -22,10 +23,10 @@ pub struct ProcessConf {
     pub listen: Vec<SocketAddr>,
     /// `tls.*`: listeners with TLS. Default none.
     pub tls: Option<TlsConf>,
-    /// `admin.listen`: metrics and health. Default `127.0.0.1:9090`.
-    pub admin_listen: SocketAddr,
-    /// `admin.hosts`: names that `Host` may hold there, besides addresses and `localhost`. Default none.
-    pub admin_hosts: Vec<String>,
+    /// `admin.*`: the operator's listener.
+    pub admin: AdminConf,
+    /// `apply.*`: applications for keys. Default: none are taken.
+    pub apply: Option<ApplyConf>,
     /// `threads`: workers of the data plane. Default: one per core.
     pub threads: usize,
     /// `routes`: the routing file. Default `routes.yaml`.
@@ -118,16 +119,13 @@ impl ProcessConf {
                 place.fault("an empty list: nobody could connect");
             }
         });
-        let admin = root.get("admin");
-        let admin_listen = admin.as_ref().and_then(|admin| admin.read("listen", |text| text.parse().ok()));
-        let admin_hosts = admin.and_then(|admin| admin.get("hosts")).map(|hosts| texts(&hosts));
         let threads = root.read("threads", amount::count).and_then(|threads| usize::try_from(threads).ok());
         let log = root.get("log");
         Self {
             listen: listen.map_or(default.listen, |place| addresses(&place)),
             tls: tls.and_then(|tls| TlsConf::read(&tls)),
-            admin_listen: admin_listen.unwrap_or(default.admin_listen),
-            admin_hosts: admin_hosts.unwrap_or_default(),
+            admin: root.get("admin").map_or(default.admin, |admin| AdminConf::read(&admin)),
+            apply: root.get("apply").and_then(|apply| ApplyConf::read(&apply)),
             threads: threads.unwrap_or(default.threads),
             routes: root.read("routes", path).unwrap_or(default.routes),
             grace: root.read("grace", amount::duration).unwrap_or(default.grace),
@@ -175,10 +173,6 @@ fn addresses(place: &Place<'_>) -> Vec<SocketAddr> {
     place.items().iter().filter_map(|item| item.text()?.parse().ok()).collect()
 }
 
-fn texts(place: &Place<'_>) -> Vec<String> {
-    place.items().iter().filter_map(|item| item.text()).map(str::to_owned).collect()
-}
-
 fn path(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(text))
 }
@@ -196,8 +190,8 @@ impl Default for ProcessConf {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             tls: None,
-            admin_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
-            admin_hosts: Vec::new(),
+            admin: AdminConf::default(),
+            apply: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             routes: PathBuf::from("routes.yaml"),
             grace: Duration::from_secs(300),
@@ -253,7 +247,9 @@ mod tests {
         assert_eq!(format!("{shipped:?}"), format!("{default:?}"));
         let all = ProcessConf::parse(&switched_on(), "forge.yaml").unwrap();
         // These have no fixed default; the file shows examples.
-        default.admin_hosts = all.admin_hosts.clone();
+        default.admin.hosts = all.admin.hosts.clone();
+        default.admin.tokens = all.admin.tokens.clone();
+        default.apply = all.apply.clone();
         default.tls = all.tls.clone();
         default.threads = all.threads;
         default.access_log = all.access_log.clone();
@@ -279,6 +275,24 @@ forge.yaml:2: tls.listen: an empty list: leave 'tls' out instead
 forge.yaml:4: tls.client_certificates: without 'client_ca' no client is asked for a certificate
 forge.yaml:5: tls.version_min: '1.1' is not one of 1.2, 1.3; did you mean '1.2'?";
         assert_eq!(faults, expected);
+    }
+
+    #[test]
+    fn an_admin_listener_for_everyone_wants_an_explicit_word() {
+        let faults = |text: &str| ProcessConf::parse(text, "forge.yaml").unwrap_err().to_string();
+        for open in ["0.0.0.0:9090", "10.0.0.1:9090", "[::]:9090"] {
+            let text = format!("admin: {{ listen: \"{open}\" }}");
+            assert!(faults(&text).contains("say 'insecure: true'"), "{open}");
+            let text = format!("admin: {{ listen: \"{open}\", insecure: true }}");
+            assert_eq!(ProcessConf::parse(&text, "forge.yaml").unwrap().admin.listen.to_string(), open);
+        }
+        let text = "admin: { listen: \"[::1]:9090\" }";
+        assert!(ProcessConf::parse(text, "forge.yaml").unwrap().admin.listen.ip().is_loopback());
+        let token = "{ name: a, hash: 'sha256:12', role: reed }";
+        let faults = faults(&format!("admin:\n  tokens:\n    - {token}\n    - {token}\n"));
+        for part in ["64 hex digits", "did you mean 'read'?", "another token is called 'a'"] {
+            assert!(faults.contains(part), "{part} in {faults}");
+        }
     }
 
     #[test]

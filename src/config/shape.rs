@@ -3,6 +3,7 @@
 //! The checker walks a file along these tables and the published JSON Schema is made from them, so the two cannot
 //! disagree. A new key is one row here and the line that reads it.
 
+use super::admin::Role;
 use super::amount;
 use super::catalogue;
 use super::finding::nearest;
@@ -247,6 +248,7 @@ pub(super) const PROCESS: Shape = map(&[
     key("listen", Shape::Many(&Shape::Address), "Where clients connect: HTTP/1.1 and h2c."),
     key("tls", map(CLIENT_TLS), "Listeners with TLS."),
     key("admin", map(ADMIN), "The operator's listener."),
+    key("apply", map(APPLY), "Applications for keys by POST /apply. Default: none are taken."),
     key("threads", Shape::Count { min: 1, max: 1024 }, "Workers of the data plane. Default: one per core."),
     key("routes", Shape::Text, "The routing file."),
     key("grace", Shape::Duration, "How long open streams may go on after SIGTERM."),
@@ -273,8 +275,27 @@ const CLIENT_TLS: &[Key] = &[
 ];
 
 const ADMIN: &[Key] = &[
-    key("listen", Shape::Address, "Metrics and health."),
+    key("listen", Shape::Address, "Metrics, health and the admin API."),
     key("hosts", Shape::Many(&Shape::Text), "Names it is reached by, besides addresses and localhost."),
+    key("insecure", Shape::Choice(&["true", "false"]), "It may listen elsewhere than on loopback, without TLS."),
+    key("tokens", Shape::Many(&map(ADMIN_TOKEN)), "Credentials of the admin API, besides those of the store."),
+];
+
+const ADMIN_TOKEN: &[Key] = &[
+    required("name", Shape::Text, "For people; the audit log notes it."),
+    required("hash", Shape::Text, "sha256: and 64 hex digits (`forge hash-key --admin`)."),
+    required(
+        "role",
+        Shape::Choice(&Role::WORDS),
+        "read: see. operate: change keys and routes. own: these tokens, too.",
+    ),
+];
+
+const APPLY: &[Key] = &[
+    required("tier", Shape::Text, "The tier of keys for applications that are approved."),
+    key("per_address", COUNT, "Applications of one IPv4 address or IPv6 /64 in a period. Over it: 429."),
+    key("in_all", COUNT, "Applications of all addresses in a period. Over it: 429."),
+    key("period", Shape::Duration, "The period of both."),
 ];
 
 const LOG: &[Key] = &[

@@ -106,6 +106,11 @@ impl Gateway {
         }
     }
 
+    /// What is known of the ways to providers.
+    pub fn known(&self) -> Known {
+        self.known.clone()
+    }
+
     async fn admit(&self, session: &mut Session, call: &mut Call) -> Result<Admitted, ApiError> {
         if session.req_header().version == Version::HTTP_2 {
             // The edge has checked what came over HTTP/1.

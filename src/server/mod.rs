@@ -8,6 +8,7 @@ mod certificates;
 mod demo;
 mod engine;
 mod hand_over;
+mod health;
 mod lifecycle;
 mod logging;
 mod pid_file;
@@ -27,12 +28,14 @@ use tokio::runtime::Runtime;
 
 pub use source::Source;
 
-use crate::admin::{Admin, Hosts};
-use crate::config::{Faults, ProcessConf};
+use crate::admin::api::{Api, Running, View};
+use crate::admin::{Admin, Credentials, Hosts};
+use crate::config::{Faults, ProcessConf, Surroundings};
 use crate::credential::NoRandomness;
 use crate::edge::{self, TlsError};
 use crate::limits::Limits;
 use crate::proxy::Gateway;
+use crate::store::{self, Store, StoreError};
 use crate::{access, admin, metrics};
 use announce::Announcement;
 use certificates::Certificates;
@@ -86,6 +89,8 @@ pub enum StartError {
     NoRandomness(#[from] NoRandomness),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("{0}\n`store:` in conf/forge.yaml names another place, or `none`")]
+    Store(StoreError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -110,9 +115,10 @@ pub fn run(options: Options) -> Result<(), StartError> {
     let source = Source::choose(options.routes.as_deref(), &conf.routes);
     let routes = Arc::new(Routes::load(&source, control.handle().clone())?);
     let certificates = conf.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
+    let store = control.block_on(store::open(&conf.store)).map_err(StartError::Store)?;
     let listen = engine::addresses(&conf, options.listeners)?;
     let (listeners, lifecycle) = (options.listeners, Lifecycle::new());
-    Process { conf, control, routes, certificates, listen, listeners, lifecycle }.serve()
+    Process { conf, control, routes, certificates, store, listen, listeners, lifecycle }.serve()
 }
 
 fn read_conf(named: Option<&Path>) -> Result<ProcessConf, StartError> {
@@ -129,6 +135,7 @@ struct Process {
     control: Runtime,
     routes: Arc<Routes>,
     certificates: Option<Arc<Certificates>>,
+    store: Option<Arc<dyn Store>>,
     listen: Addresses,
     listeners: Listeners,
     lifecycle: Lifecycle,
@@ -142,13 +149,14 @@ impl Process {
         self.control.spawn(sweep(Arc::clone(&limits)));
         let gateway = Gateway::new(self.routes.live(), limits, &self.conf);
         self.control.spawn(gateway.prober(&self.conf).run());
+        let health = health::view(self.routes.live(), gateway.known());
         drop(entered);
         // Taking listeners over comes first: the old process gives its admin address up at the same moment.
         let tls = self.certificates.as_ref().map(|certificates| certificates.tls());
         let (addresses, patient) = (self.listen.clone(), self.lifecycle.patient());
         let doors = Doors { addresses, tls, listeners: self.listeners, patient };
         let server = engine::server(&self.conf, gateway, doors);
-        let admin = self.start_admin()?;
+        let admin = self.start_admin(health)?;
         let exit = Exit::new(self.pid_file());
         lifecycle::leave_when_drained(server.watch_execution_phase(), self.drain(), exit.clone())?;
         let hand_over = HandOver::new(self.conf.upgrade_sock.clone(), self.lifecycle.clone(), exit.clone());
@@ -175,15 +183,18 @@ impl Process {
     }
 
     /// Starts the admin pages; their address.
-    fn start_admin(&self) -> Result<SocketAddr, StartError> {
-        let address = self.conf.admin_listen;
+    fn start_admin(&self, health: View) -> Result<SocketAddr, StartError> {
+        let address = self.conf.admin.listen;
         let listener = self.control.block_on(bind_admin(address, self.listeners))?;
         let address = listener.local_addr()?;
         let admin = Admin {
             live: self.routes.live(),
             phase: self.lifecycle.phase(),
             reload: self.routes.status(),
-            hosts: Arc::new(Hosts::new(&self.conf.admin_hosts)),
+            hosts: Arc::new(Hosts::new(&self.conf.admin.hosts)),
+            api: Arc::new(self.admin_api(health)),
+            credentials: Arc::new(Credentials::new(self.conf.admin.tokens.clone(), self.store.clone())),
+            pages_are_open: address.ip().is_loopback(),
         };
         let released = self.lifecycle.admin_released();
         self.control.spawn(async move {
@@ -192,6 +203,23 @@ impl Process {
             }
         });
         Ok(address)
+    }
+
+    fn admin_api(&self, health: View) -> Api {
+        let (status, routes) = (self.routes.status(), Arc::clone(&self.routes));
+        let running = Running {
+            status,
+            reload: Arc::new(move || routes.reload()),
+            health,
+            routes_dir: self.routes.folder(),
+            env: Surroundings::offline().env,
+        };
+        Api {
+            store: self.store.clone(),
+            live: Some(self.routes.live()),
+            running: Some(running),
+            apply_tier: self.conf.apply.as_ref().map(|apply| apply.tier.clone()),
+        }
     }
 
     fn reload_on_signal(&self) -> impl Fn() + use<> {

@@ -3,6 +3,7 @@
 //! A file with faults changes nothing but the log, a metric and `/routes`.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,7 @@ pub(super) struct Routes {
     live: Arc<Live>,
     watch: Watch,
     demo_key: Credential,
+    folder: PathBuf,
 }
 
 impl Routes {
@@ -49,7 +51,13 @@ impl Routes {
         let (watched, name) = (Arc::clone(&live), source.path().display().to_string());
         let watch = Watch::start(source.path().to_owned(), around, first, move |status| tell(&name, &watched, status))?;
         tell(&source.to_string(), &live, &watch.status());
-        Ok(Self { live, watch, demo_key })
+        let folder = source.path().parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { live, watch, demo_key, folder })
+    }
+
+    /// Where relative paths of the file start.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.folder.clone()
     }
 
     pub(super) fn live(&self) -> Arc<Live> {

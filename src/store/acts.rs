@@ -2,9 +2,10 @@
 
 use std::time::UNIX_EPOCH;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::records::NewSecret;
+pub use crate::config::Role;
 
 /// Who does something, through what, and when. Every change notes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,34 +94,6 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     pub object: Option<String>,
     pub action: Option<String>,
-}
-
-/// What a credential of the admin API may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// See everything but secrets.
-    Read,
-    /// Change keys, holders, applications; reload.
-    Operate,
-    /// Everything, other credentials included.
-    Own,
-}
-
-impl Role {
-    /// The word in the store and in the admin API.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Operate => "operate",
-            Self::Own => "own",
-        }
-    }
-
-    /// The role called `name`.
-    pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Read, Self::Operate, Self::Own].into_iter().find(|role| role.name() == name)
-    }
 }
 
 /// A credential of the admin API.

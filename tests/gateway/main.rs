@@ -13,6 +13,8 @@
 mod support;
 
 mod adaptation;
+mod admin_api;
+mod admin_contract;
 mod admission;
 mod answers;
 mod authorisation;

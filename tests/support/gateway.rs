@@ -17,6 +17,8 @@ use super::{PATIENCE, eventually};
 pub const KEY: &str = "sk-test-all-4fZk9bQ2";
 /// The key of tier `free`, which may call `free-*` only.
 pub const FREE_KEY: &str = "sk-test-free-8hTn3xW7";
+/// A token of the admin API, of the role `own`.
+pub const ADMIN_TOKEN: &str = "adm-test-own-5gRm8cK1";
 /// The credential of every provider in these tests.
 pub const PROVIDER_KEY: &str = "provider-secret-6jLp1vR5";
 
@@ -90,9 +92,12 @@ impl Gateway {
         let (addr, admin) = free_addrs();
         let format = if setup.log_format.is_empty() { "text" } else { &setup.log_format };
         let path = |name: &str| dir.path().join(name).display().to_string();
+        let has_store = setup.conf.lines().any(|line| line.starts_with("store:"));
+        let store = if has_store { String::new() } else { format!("store: sqlite:{}\n", path("forge.db")) };
         let conf = format!(
-            "listen: [\"{addr}\"]\nadmin: {{ listen: \"{admin}\" }}\nthreads: 2\nupgrade_sock: {}\npid_file: {}\n\
-             log: {{ format: {format}, access: {} }}\n{}",
+            "listen: [\"{addr}\"]\nadmin:\n  listen: \"{admin}\"\n  tokens: [{{ name: tests, hash: \"{}\", role: own }}]\n\
+             {store}threads: 2\nupgrade_sock: {}\npid_file: {}\nlog: {{ format: {format}, access: {} }}\n{}",
+            hash(ADMIN_TOKEN),
             path("upgrade.sock"),
             path("forge.pid"),
             path("access.log"),
@@ -146,6 +151,12 @@ impl Gateway {
 
     fn admin_request(&self, path: &str) -> Request {
         Request { host: self.admin.to_string(), ..Request::new("GET", path) }
+    }
+
+    /// Sends a request to the admin listener as it is.
+    pub async fn admin_send(&self, request: Request) -> Response {
+        let request = Request { host: self.admin.to_string(), ..request };
+        Client::connect(self.admin).await.exchange(&request).await
     }
 
     /// A connection to the data plane.
