@@ -91,6 +91,11 @@ pub fn connection_refused() {
     METRICS.connections_refused.inc();
 }
 
+/// Counts an HTTP/2 connection closed because its client cancelled too many streams.
+pub fn http2_resets_exceeded() {
+    METRICS.http2_resets_exceeded.inc();
+}
+
 /// Client connections open now.
 pub fn client_connections() -> u64 {
     u64::try_from(METRICS.connections.get()).unwrap_or(0)
@@ -282,6 +287,7 @@ struct Metrics {
     open_streams: IntGauge,
     connections: IntGauge,
     connections_refused: IntCounter,
+    http2_resets_exceeded: IntCounter,
     buffered_bytes: IntGauge,
     spilled_bytes: IntGauge,
     reloads: IntCounterVec,
@@ -376,6 +382,10 @@ impl Metrics {
             connections: make.gauge("forge_client_connections", "Client connections that are open."),
             connections_refused: make
                 .counter("forge_client_connections_refused_total", "Client connections refused at a bound."),
+            http2_resets_exceeded: make.counter(
+                "forge_http2_resets_exceeded_total",
+                "HTTP/2 connections closed because their client cancelled too many streams.",
+            ),
             buffered_bytes: make.gauge("forge_buffered_bytes", "Request body bytes held in memory."),
             spilled_bytes: make.gauge("forge_spilled_bytes", "Request body bytes held in temporary files."),
             reloads: make.counters(

@@ -16,6 +16,9 @@ pub struct ClientConf {
     pub connections_per_address_max: Option<u64>,
     /// `h2_streams_max`: open at once on one HTTP/2 connection. Default 100. Answer: the stream is refused.
     pub h2_streams_max: u64,
+    /// `h2_resets_max`: streams that a client may cancel on one HTTP/2 connection in 10 s. Default 200. The
+    /// connection is closed.
+    pub h2_resets_max: u64,
     /// `target_bytes_max`: of a request target (path and query). Default 8 KiB. Answer: 414.
     pub target_bytes_max: u64,
     /// `header_fields_max`: fields of one head. Default 100. Answer: 431.
@@ -49,6 +52,7 @@ impl ClientConf {
             connections_max: count("connections_max"),
             connections_per_address_max: count("connections_per_address_max"),
             h2_streams_max: count("h2_streams_max").unwrap_or(default.h2_streams_max),
+            h2_resets_max: count("h2_resets_max").unwrap_or(default.h2_resets_max),
             target_bytes_max: bytes("target_bytes_max", default.target_bytes_max),
             header_fields_max: count("header_fields_max").unwrap_or(default.header_fields_max),
             header_field_bytes_max: bytes("header_field_bytes_max", default.header_field_bytes_max),
@@ -68,6 +72,7 @@ impl Default for ClientConf {
             connections_max: None,
             connections_per_address_max: None,
             h2_streams_max: 100,
+            h2_resets_max: 200,
             target_bytes_max: 8 << 10,
             header_fields_max: 100,
             header_field_bytes_max: 32 << 10,

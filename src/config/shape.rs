@@ -316,6 +316,7 @@ const BOUNDS: &[Key] = &[
     key("connections_max", COUNT, "Client connections at once. Over it: 503. Default: from the descriptor limit."),
     key("connections_per_address_max", COUNT, "Of these, from one IPv4 address or IPv6 /64. Over it: 503."),
     key("h2_streams_max", Shape::Count { min: 1, max: 10_000 }, "Streams at once on one HTTP/2 connection."),
+    key("h2_resets_max", COUNT, "Streams that a client may cancel on one HTTP/2 connection in 10 s. Over it: closed."),
     key("target_bytes_max", Shape::Bytes, "Of a request's path and query. Over it: 414."),
     key("header_fields_max", Shape::Count { min: 1, max: 256 }, "Header fields of a request. Over it: 431."),
     key("header_field_bytes_max", Shape::Bytes, "Of one header field. Over it: 431."),

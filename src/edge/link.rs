@@ -13,7 +13,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -22,6 +22,8 @@ use tokio::time::Sleep;
 use super::chunked::Chunked;
 use super::fault::Fault;
 use super::head::{Framing, Head, HeadLimits, Next, Scan};
+use super::resets::Resets;
+use crate::metrics;
 
 /// How much of what a client sends ahead of its turn is taken from the socket.
 const AHEAD_BYTES_MAX: usize = 64 << 10;
@@ -35,6 +37,7 @@ pub(super) struct LinkLimits {
     pub(super) header_timeout: Duration,
     pub(super) keepalive: Duration,
     pub(super) write_stall: Duration,
+    pub(super) h2_resets_max: u64,
 }
 
 /// A client's connection and what was read from it.
@@ -52,6 +55,8 @@ pub(super) struct Link {
     next: Next,
     /// The client closed its side.
     ended: bool,
+    /// What of HTTP/2 is bounded here.
+    resets: Option<Box<Resets>>,
 }
 
 #[derive(Debug)]
@@ -113,12 +118,14 @@ impl Link {
             waiting: None,
             next: Next::Allowed,
             ended: false,
+            resets: None,
         }
     }
 
-    /// Lets everything pass from here on.
-    pub(super) fn open(&mut self) {
+    /// Lets everything pass from here on, but for a client that cancels too much.
+    pub(super) fn open_http2(&mut self) {
         self.stage = Stage::Open;
+        self.resets = Some(Box::new(Resets::new(self.limits.h2_resets_max, Instant::now())));
     }
 
     /// The connection itself.
@@ -224,7 +231,12 @@ impl Link {
                 passed
             }
             Stage::Body { body, .. } => body.pass(bytes),
-            Stage::Open => bytes.len(),
+            Stage::Open if self.resets.as_mut().is_none_or(|resets| resets.allow(bytes, Instant::now)) => bytes.len(),
+            Stage::Open => {
+                metrics::http2_resets_exceeded();
+                self.stage = Stage::Broken;
+                0
+            }
             Stage::Head(_) | Stage::Answering { .. } | Stage::Refused(_) | Stage::Broken => 0,
         };
         self.settle();

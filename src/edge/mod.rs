@@ -17,6 +17,7 @@ mod guard;
 pub mod head;
 mod link;
 mod refusal;
+mod resets;
 mod tls;
 
 use std::future::poll_fn;
@@ -84,6 +85,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
             header_timeout: conf.header_timeout,
             keepalive: conf.keepalive,
             write_stall: conf.write_stall,
+            h2_resets_max: conf.h2_resets_max,
         };
         Self {
             engine: Arc::new(engine),
@@ -139,7 +141,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
         match (spoken, secure, alpn) {
             (None, _, _) => {}
             (Some(Protocol::Http2), false, _) | (Some(Protocol::Http2), true, Some(ALPN::H2)) => {
-                link.open();
+                link.open_http2();
                 ServerApp::process_new(&self.engine, Box::new(Guard::new(link, &Home::default())), shutdown).await;
             }
             // HTTP/1 was not what ALPN agreed on: RFC 7301 section 3.2.

@@ -77,6 +77,7 @@ fn guard(pieces: Vec<Vec<u8>>, home: &Home) -> Stream {
         header_timeout: conf.header_timeout,
         keepalive: conf.keepalive,
         write_stall: conf.write_stall,
+        h2_resets_max: conf.h2_resets_max,
     };
     let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
     Box::new(Guard::new(Link::new(Box::new(Pieces(pieces)), Arc::new(limits)), home))

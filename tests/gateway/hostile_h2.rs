@@ -269,6 +269,35 @@ async fn rule_26_rapid_resets_are_survived() {
 }
 
 #[tokio::test]
+async fn rule_26_a_client_may_cancel_so_many_streams_and_no_more() {
+    let (upstream, gateway) = world("bounds: { h2_resets_max: 50 }\n").await;
+    upstream.otherwise(Reply::hang());
+    let bearer = bearer();
+    let head = block(&fields(&bearer, &[("content-length", "13")]));
+    let mut raw = Raw::connect(gateway.addr).await;
+    for n in 0..500_u32 {
+        let stream = 1 + 2 * n;
+        let mut bytes = frame(HEADERS, END_HEADERS, stream, &head);
+        bytes.extend(frame(DATA, END_STREAM, stream, BODY.as_bytes()));
+        bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+        if !raw.send(&bytes).await {
+            break;
+        }
+        // Slowly enough that each stream is begun before it is cancelled.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut space = [0; 4096];
+    let closed =
+        timeout(Duration::from_secs(5), async { while !matches!(raw.0.read(&mut space).await, Ok(0) | Err(_)) {} });
+    closed.await.expect("the connection is closed");
+    assert_eq!(gateway.metric("forge_http2_resets_exceeded_total", &[]).await, 1.0);
+    assert!(upstream.count() <= 51, "{} reached the provider", upstream.count());
+    canary(&gateway).await;
+    upstream.otherwise(Reply::ok());
+    exchange_h2c(gateway.addr, &Request::post(CHAT, BODY)).await.expect(200);
+}
+
+#[tokio::test]
 async fn rule_26_continuation_floods_are_survived() {
     let (upstream, gateway) = world("").await;
     let bearer = bearer();
