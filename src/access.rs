@@ -75,7 +75,12 @@ pub struct Record<'a> {
 
 /// A request id of our own, for a request that brought none: `req_` and 24 hex digits.
 pub fn new_request_id() -> String {
-    format!("req_{:024x}", fastrand::u128(..) >> 32)
+    const DIGITS: usize = 24;
+    let mut id = String::with_capacity("req_".len() + DIGITS);
+    id.push_str("req_");
+    let random = fastrand::u128(..);
+    id.extend((0..DIGITS).map(|digit| char::from(b"0123456789abcdef"[(random >> (4 * digit)) as usize & 15])));
+    id
 }
 
 struct AccessLog {

@@ -84,7 +84,4 @@ pub enum AdaptError {
     /// A value that was valid on its own is not in its new place.
     #[error("the header {0} cannot be sent upstream")]
     InvalidHeader(&'static str),
-    /// A status the engine does not know.
-    #[error("the upstream's status is out of range")]
-    InvalidStatus,
 }

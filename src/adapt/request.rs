@@ -8,7 +8,7 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use memchr::memmem;
 use pingora::http::RequestHeader;
 
@@ -18,6 +18,9 @@ use super::rules::{self, Verdict};
 use super::target::target;
 use crate::config::{Auth, Origin, Provider, ProviderKey};
 use crate::endpoint::Endpoint;
+
+/// Header fields that Forge adds to a client's, at most; a provider's own come on top.
+const ADDED_MAX: usize = 8;
 
 /// How the length of the body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,70 +75,77 @@ pub struct Outgoing<'a> {
 /// # Errors
 /// [`AdaptError`] when configured path and client query make no valid request target.
 pub fn head(outgoing: &Outgoing<'_>) -> Result<RequestHeader, AdaptError> {
-    let method = outgoing.endpoint.row().method;
     let credentials = Credentials::of(outgoing.headers);
     let target = target(outgoing, &credentials);
-    let mut head = RequestHeader::build_no_case(method, target.as_bytes(), Some(outgoing.headers.len() + 8))
-        .map_err(|_| AdaptError::InvalidTarget)?;
-    head.set_version(outgoing.version);
-    set(&mut head, &HOST, &outgoing.origin.authority)?;
-    pass_client_headers(&mut head, outgoing.headers, &credentials)?;
+    let mut head = HeaderMap::with_capacity(outgoing.headers.len() + ADDED_MAX);
+    set(&mut head, &HOST, &outgoing.origin.authority);
+    pass_client_headers(&mut head, outgoing.headers, &credentials);
     if outgoing.framing != Framing::None && !is_form(&head) {
         // What was read as JSON is to be read as JSON, whatever type the client's library put in.
-        set(&mut head, &CONTENT_TYPE, &HeaderValue::from_static("application/json"))?;
+        head.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if outgoing.upgrade == Upgrade::WebSocket {
         pass_websocket(&mut head, outgoing.headers)?;
     }
     for (name, value) in &outgoing.provider.headers {
         if !is_framing(name) {
-            set(&mut head, name, value)?;
+            set(&mut head, name, value);
         }
     }
-    set(&mut head, &X_REQUEST_ID, outgoing.request_id)?;
-    frame(&mut head, outgoing)?;
-    authorise(&mut head, outgoing)?;
+    set(&mut head, &X_REQUEST_ID, outgoing.request_id);
+    frame(&mut head, outgoing);
+    authorise(&mut head, outgoing);
+    complete(head, outgoing, &target)
+}
+
+/// Puts the request line before the header fields. The engine's own way to add fields would keep a second map, of
+/// how their names are written.
+fn complete(headers: HeaderMap, outgoing: &Outgoing<'_>, target: &str) -> Result<RequestHeader, AdaptError> {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = match outgoing.endpoint.row().method {
+        "GET" => Method::GET,
+        _ => Method::POST,
+    };
+    (parts.headers, parts.version) = (headers, outgoing.version);
+    let mut head = RequestHeader::from(parts);
+    head.set_raw_path(target.as_bytes()).map_err(|_| AdaptError::InvalidTarget)?;
     Ok(head)
 }
 
 /// The client's headers that [`rules::REQUEST`] lets pass, but for those named in `Connection` and those that
 /// carry the client's credential under another name.
-fn pass_client_headers(
-    head: &mut RequestHeader,
-    headers: &HeaderMap,
-    credentials: &Credentials<'_>,
-) -> Result<(), AdaptError> {
+fn pass_client_headers(head: &mut HeaderMap, headers: &HeaderMap, credentials: &Credentials<'_>) {
+    let hop_by_hop = HopByHop::of(headers);
     for (name, value) in headers {
-        let passes = rules::request_header(name.as_str()) == Verdict::Pass
-            && !connection_names(headers).any(|named| named.eq_ignore_ascii_case(name.as_str()))
+        let passes = rules::known_request_header(name) == Verdict::Pass
+            && !hop_by_hop.has(name)
             && !is_credential(value)
             && !credentials.are_in(value.as_bytes());
         // A second media type would be a second reading of the body, so only the first, which was read, passes.
-        if passes && !(*name == CONTENT_TYPE && head.headers.contains_key(name)) {
-            append(head, name, value)?;
+        if passes && !(*name == CONTENT_TYPE && head.contains_key(name)) {
+            head.append(name, value.clone());
         }
     }
-    Ok(())
 }
 
-fn is_form(head: &RequestHeader) -> bool {
+fn is_form(head: &HeaderMap) -> bool {
     const FORM: &[u8] = b"multipart/form-data";
-    let media = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let media = head.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     media.get(..FORM.len()).is_some_and(|media| media.eq_ignore_ascii_case(FORM))
 }
 
 /// The handshake of RFC 6455 section 4.1, without the credentials browsers put among the sub-protocols.
-fn pass_websocket(head: &mut RequestHeader, headers: &HeaderMap) -> Result<(), AdaptError> {
+fn pass_websocket(head: &mut HeaderMap, headers: &HeaderMap) -> Result<(), AdaptError> {
     for name in [&SEC_WEBSOCKET_KEY, &SEC_WEBSOCKET_VERSION, &SEC_WEBSOCKET_EXTENSIONS] {
         for value in headers.get_all(name) {
-            append(head, name, value)?;
+            head.append(name, value.clone());
         }
     }
     let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let kept: Vec<&str> = offered.flat_map(|value| value.split(',')).map(str::trim).filter(|p| may_offer(p)).collect();
     if !kept.is_empty() {
         let value = HeaderValue::from_str(&kept.join(", ")).map_err(|_| AdaptError::InvalidHeader("sub-protocol"))?;
-        set(head, &SEC_WEBSOCKET_PROTOCOL, &value)?;
+        head.insert(SEC_WEBSOCKET_PROTOCOL, value);
     }
     Ok(())
 }
@@ -148,27 +158,26 @@ fn may_offer(protocol: &str) -> bool {
     !lower.is_empty() && !DRESSED.iter().any(|prefix| lower.starts_with(prefix))
 }
 
-fn frame(head: &mut RequestHeader, outgoing: &Outgoing<'_>) -> Result<(), AdaptError> {
+fn frame(head: &mut HeaderMap, outgoing: &Outgoing<'_>) {
     match outgoing.framing {
-        Framing::Length(bytes) => set(head, &CONTENT_LENGTH, &HeaderValue::from(bytes))?,
+        Framing::Length(bytes) => set(head, &CONTENT_LENGTH, &HeaderValue::from(bytes)),
         Framing::Chunked if outgoing.version == Version::HTTP_2 => {}
-        Framing::Chunked => set(head, &TRANSFER_ENCODING, &HeaderValue::from_static("chunked"))?,
+        Framing::Chunked => set(head, &TRANSFER_ENCODING, &HeaderValue::from_static("chunked")),
         Framing::None => {}
     }
     match outgoing.upgrade {
-        Upgrade::None => Ok(()),
+        Upgrade::None => {}
         Upgrade::WebSocket => {
-            set(head, &CONNECTION, &HeaderValue::from_static("Upgrade"))?;
-            set(head, &UPGRADE, &HeaderValue::from_static("websocket"))
+            set(head, &CONNECTION, &HeaderValue::from_static("Upgrade"));
+            set(head, &UPGRADE, &HeaderValue::from_static("websocket"));
         }
     }
 }
 
-fn authorise(head: &mut RequestHeader, outgoing: &Outgoing<'_>) -> Result<(), AdaptError> {
-    let Some(key) = outgoing.key else { return Ok(()) };
-    match credential_header(outgoing.provider.auth) {
-        Some(name) => set(head, &name, &key.header),
-        None => Ok(()),
+fn authorise(head: &mut HeaderMap, outgoing: &Outgoing<'_>) {
+    let Some(key) = outgoing.key else { return };
+    if let Some(name) = credential_header(outgoing.provider.auth) {
+        set(head, &name, &key.header);
     }
 }
 
@@ -190,10 +199,19 @@ fn is_framing(name: &HeaderName) -> bool {
     [&HOST, &CONTENT_LENGTH, &TRANSFER_ENCODING, &CONNECTION, &UPGRADE].contains(&name)
 }
 
-/// The header names that `Connection` makes hop-by-hop, as they came.
-pub(super) fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|value| value.split(',')).map(str::trim)
+/// The header names that `Connection` makes hop-by-hop, as they came. RFC 9110 section 7.6.1.
+pub(super) struct HopByHop<'a>(Option<&'a HeaderMap>);
+
+impl<'a> HopByHop<'a> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+        Self(headers.contains_key(CONNECTION).then_some(headers))
+    }
+
+    pub(super) fn has(&self, name: &HeaderName) -> bool {
+        let lines = self.0.into_iter().flat_map(|headers| headers.get_all(CONNECTION));
+        let mut names = lines.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        names.any(|named| named.trim().eq_ignore_ascii_case(name.as_str()))
+    }
 }
 
 /// The client's own credentials, so that nothing else carries them on.
@@ -211,7 +229,7 @@ impl<'a> Credentials<'a> {
     }
 
     pub(super) fn are_in(&self, bytes: &[u8]) -> bool {
-        self.0.iter().flatten().any(|key| memmem::find(bytes, key).is_some())
+        self.0.iter().flatten().any(|key| key.len() <= bytes.len() && memmem::find(bytes, key).is_some())
     }
 }
 
@@ -222,10 +240,6 @@ fn is_credential(value: &HeaderValue) -> bool {
     schemes.iter().any(|scheme| bytes.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
 }
 
-fn set(head: &mut RequestHeader, name: &HeaderName, value: &HeaderValue) -> Result<(), AdaptError> {
-    head.insert_header(name, value).map_err(|_| AdaptError::InvalidHeader("of the request"))
-}
-
-fn append(head: &mut RequestHeader, name: &HeaderName, value: &HeaderValue) -> Result<(), AdaptError> {
-    head.append_header(name, value).map(|_| ()).map_err(|_| AdaptError::InvalidHeader("of the request"))
+fn set(head: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    head.insert(name, value.clone());
 }

@@ -1,11 +1,14 @@
 //! The head of a provider's answer as the client gets it.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, RETRY_AFTER, UPGRADE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
-use super::AdaptError;
+use super::request::HopByHop;
 use super::rules::{self, Verdict};
+
+/// Header fields that Forge adds to a provider's, at most; the engine adds some of its own.
+const ADDED_MAX: usize = 8;
 
 /// Whether Forge changes the body that follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,26 +28,23 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// under both of its names. `Retry-After` passes with 429 and 503 only, where it means something to the
 /// client. What is hop-by-hop or named in `Connection` is not listed and so does not pass; framing is the
 /// engine's: without `Content-Length` it chunks.
-///
-/// # Errors
-/// The engine refuses a status outside 100..=999.
-pub fn head(response: &mut ResponseHeader, request_id: &HeaderValue, body: Body) -> Result<(), AdaptError> {
-    let mut clean = ResponseHeader::build_no_case(response.status, Some(response.headers.len() + 2))
-        .map_err(|_| AdaptError::InvalidStatus)?;
-    clean.set_version(response.version);
+pub fn head(response: &mut ResponseHeader, request_id: &HeaderValue, body: Body) {
+    let hop_by_hop = HopByHop::of(&response.headers);
+    let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED_MAX);
     for (name, value) in &response.headers {
-        if passes(response, name, body) && !named_in_connection(response, name) {
-            append(&mut clean, name, value)?;
+        if passes(response, name, body) && (*name == CONTENT_LENGTH || !hop_by_hop.has(name)) {
+            headers.append(name, value.clone());
         }
     }
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        append(&mut clean, &CONNECTION, &HeaderValue::from_static("Upgrade"))?;
-        append(&mut clean, &UPGRADE, &HeaderValue::from_static("websocket"))?;
+        headers.append(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.append(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    append(&mut clean, &X_REQUEST_ID, request_id)?;
-    append(&mut clean, &REQUEST_ID, request_id)?;
-    *response = clean;
-    Ok(())
+    headers.append(X_REQUEST_ID, request_id.clone());
+    headers.append(REQUEST_ID, request_id.clone());
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    (parts.status, parts.version, parts.headers) = (response.status, response.version, headers);
+    *response = ResponseHeader::from(parts);
 }
 
 fn passes(response: &ResponseHeader, name: &HeaderName, body: Body) -> bool {
@@ -59,14 +59,4 @@ fn passes(response: &ResponseHeader, name: &HeaderName, body: Body) -> bool {
         return true;
     }
     rules::response_header(name.as_str()) == Verdict::Pass
-}
-
-/// Whether a `Connection` line names this header, which makes it hop-by-hop. RFC 9110 section 7.6.1.
-fn named_in_connection(response: &ResponseHeader, name: &HeaderName) -> bool {
-    *name != CONTENT_LENGTH
-        && super::request::connection_names(&response.headers).any(|named| named.eq_ignore_ascii_case(name.as_str()))
-}
-
-fn append(head: &mut ResponseHeader, name: &HeaderName, value: &HeaderValue) -> Result<(), AdaptError> {
-    head.append_header(name, value).map(|_| ()).map_err(|_| AdaptError::InvalidHeader("of the response"))
 }

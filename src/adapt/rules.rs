@@ -10,6 +10,11 @@
 //! **To the client: nothing but what is listed in [`RESPONSE`].** What a provider may reveal itself with
 //! has no end, and clients read a small known set.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use http::HeaderName;
+
 /// What becomes of a header of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -223,6 +228,25 @@ pub fn request_header(name: &str) -> Verdict {
     let plain = plain.as_deref().unwrap_or(name);
     let rule = REQUEST.iter().find(|rule| rule.names.hold(name) || rule.names.hold(plain));
     rule.map_or(Verdict::Pass, |rule| rule.verdict)
+}
+
+/// As [`request_header`], remembered: clients send the same few names again and again, and judging a name that no
+/// rule is about takes every rule. Names beyond the bound are judged anew each time.
+pub fn known_request_header(name: &HeaderName) -> Verdict {
+    const NAMES_MAX: usize = 256;
+    thread_local! {
+        static KNOWN: RefCell<HashMap<HeaderName, Verdict>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(verdict) = known.get(name) {
+            return *verdict;
+        }
+        let verdict = request_header(name.as_str());
+        if known.len() < NAMES_MAX {
+            known.insert(name.clone(), verdict);
+        }
+        verdict
+    })
 }
 
 /// What becomes of a query parameter of this name, given decoded, in any case.

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::body::Body;
@@ -54,8 +54,7 @@ pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> 
     }
     let body =
         if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
-    response::head(head, &call.request_id, body)
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())?;
+    response::head(head, &call.request_id, body);
     limit::tell(head, call)
 }
 
@@ -71,8 +70,7 @@ pub(super) fn refuse(head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
     routed.answer = Answer::Refusal(status, Vec::new());
     call.failed(&ApiError::upstream_refusal(status, None));
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    response::head(head, &call.request_id, response::Body::Rewritten)
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "the upstream's head", error).into_up())?;
+    response::head(head, &call.request_id, response::Body::Rewritten);
     limit::tell(head, call)
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use pingora_proxy::Session;
 
@@ -410,7 +411,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 fn new_request_id() -> HeaderValue {
-    HeaderValue::from_str(&crate::access::new_request_id()).unwrap_or(HeaderValue::from_static("req_0"))
+    HeaderValue::from_maybe_shared(Bytes::from(crate::access::new_request_id()))
+        .unwrap_or(HeaderValue::from_static("req_0"))
 }
 
 /// Seconds since 1970.

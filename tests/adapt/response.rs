@@ -17,7 +17,7 @@ fn client_head(bytes: &[u8], body: Body) -> (String, ResponseHeader) {
     for (name, value) in fields {
         response.append_header(name, value).unwrap();
     }
-    head(&mut response, &HeaderValue::from_static("req_ours"), body).unwrap();
+    head(&mut response, &HeaderValue::from_static("req_ours"), body);
     (show_head(&response.status.as_u16().to_string(), &response.headers), response)
 }
 

@@ -186,7 +186,7 @@ impl Body {
             Next::Nothing => state.limits.replay_bytes_max.min(LAST_REPLAY_BYTES_MAX),
         };
         state.stage = Stage::Forward;
-        state.splice = state.inspector.splice(upstream_model);
+        (state.splice, state.rest) = (state.inspector.splice(upstream_model), None);
         (state.cursor, state.block) = (0, 0);
         state.gate.close();
     }

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) cursor: u64,
     pub(super) block: usize,
     pub(super) splice: Option<Splice>,
+    /// What follows the bytes given last, where a splice cut a chunk in two.
+    pub(super) rest: Option<Bytes>,
     /// The answer, as long as nothing of it was written. Once it is open, no other attempt will follow.
     pub(super) gate: Gate,
     /// Bytes were given out that are no longer held.
@@ -143,6 +145,7 @@ impl State {
             cursor: 0,
             block: 0,
             splice: None,
+            rest: None,
             gate: Gate::default(),
             lost: false,
             fault: None,
@@ -263,11 +266,14 @@ impl State {
     }
 
     pub(super) fn all_sent(&self) -> bool {
-        self.ended && self.pending.is_none() && self.cursor == self.taken
+        self.ended && self.pending.is_none() && self.rest.is_none() && self.cursor == self.taken
     }
 
     /// What comes next in this attempt.
     pub(super) fn step(&mut self) -> Step {
+        if let Some(rest) = self.rest.take() {
+            return Step::Give(rest);
+        }
         if self.all_sent() {
             return Step::Done;
         }
@@ -289,31 +295,39 @@ impl State {
             self.forget_sent();
         }
         match &self.splice {
-            Some(splice) => spliced(bytes, start, splice),
+            Some(splice) => {
+                let (bytes, rest) = spliced(bytes, start, splice);
+                self.rest = rest;
+                bytes
+            }
             None => bytes,
         }
     }
 }
 
-/// The part of the rewritten body that `bytes`, found at `start` of the client's body, turn into.
-fn spliced(bytes: Bytes, start: u64, splice: &Splice) -> Bytes {
+/// More than this behind a splice is passed on as it is rather than copied.
+const COPIED_BYTES_MAX: usize = 8 << 10;
+
+/// The part of the rewritten body that `bytes`, found at `start` of the client's body, turn into: one piece, or two.
+fn spliced(bytes: Bytes, start: u64, splice: &Splice) -> (Bytes, Option<Bytes>) {
     let end = start + bytes.len() as u64;
     // The replacement travels with the chunk that holds the first replaced byte; an insertion (an empty
     // range) with the chunk that holds the byte it stands before.
     let starts_here = (start..end).contains(&splice.at.start);
     if !starts_here && (end <= splice.at.start || start >= splice.at.end) {
-        return bytes;
+        return (bytes, None);
     }
     let within = |offset: u64| (offset.clamp(start, end) - start) as usize;
     let before = &bytes[..within(splice.at.start)];
-    let after = &bytes[within(splice.at.end)..];
-    let mut out = BytesMut::with_capacity(before.len() + splice.with.len() + after.len());
+    let after = bytes.slice(within(splice.at.end)..);
+    let copied = if after.len() <= COPIED_BYTES_MAX { &after[..] } else { &[] };
+    let mut out = BytesMut::with_capacity(before.len() + splice.with.len() + copied.len());
     out.extend_from_slice(before);
     if starts_here {
         out.extend_from_slice(&splice.with);
     }
-    out.extend_from_slice(after);
-    out.freeze()
+    out.extend_from_slice(copied);
+    (out.freeze(), (after.len() > COPIED_BYTES_MAX).then_some(after))
 }
 
 #[cfg(test)]
@@ -361,6 +375,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_long_behind_a_splice_is_not_copied() {
+        let body = Bytes::from(vec![b'x'; COPIED_BYTES_MAX + 11]);
+        let splice = Splice { at: 5..10, with: Bytes::from_static(b"new") };
+        let (first, rest) = spliced(body.clone(), 0, &splice);
+        assert_eq!((&first[..], rest.as_deref()), (&b"xxxxxnew"[..], Some(&body[10..])));
+        assert_eq!(rest.unwrap().as_ptr(), body[10..].as_ptr());
+    }
+
+    #[test]
     fn a_splice_comes_out_the_same_however_the_body_is_cut() {
         let body = Bytes::from_static(br#"{"a":1,"model":"old","z":[2]}"#);
         let cases = [
@@ -375,7 +398,9 @@ mod tests {
                     let mut out = Vec::new();
                     for range in [0..first, first..second, second..body.len()] {
                         let start = range.start as u64;
-                        out.extend_from_slice(&spliced(body.slice(range), start, &splice));
+                        let (bytes, rest) = spliced(body.slice(range), start, &splice);
+                        assert!(rest.is_none());
+                        out.extend_from_slice(&bytes);
                     }
                     assert_eq!(out, expected, "cut at {first} and {second}");
                 }

@@ -1,6 +1,6 @@
 //! The inside of JSON strings: finding what ends a plain run, and decoding escapes.
 
-use wide::u8x16;
+use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 
 /// Index of the first quote, backslash or control character (below 0x20) at or after `from`, or the length.
 ///
@@ -75,22 +75,25 @@ pub(super) fn short_escape(letter: u8) -> Option<u8> {
 /// Index of what ends a string nobody decodes: its quote, a control character, an escape that is
 /// malformed or cut off, or the length.
 ///
-/// A block's special bytes are found together, as bits, and the escapes among them stepped over.
+/// Most strings are short, and most bytes are in long ones. Those are read by the widest vectors the processor has.
 pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     if let Some(offset) = special_in_words(bytes, at, 2) {
         at += offset;
-        match bytes[at] {
-            b'\\' => {}
-            _ => return at,
+        if bytes[at] != b'\\' {
+            return at;
         }
     }
-    while let Some(block) = bytes[at..].first_chunk::<64>() {
-        match escapes_in(bytes, at, marks_of(block)) {
-            Ok(taken) => at += taken,
-            Err(end) => return end,
-        }
+    if bytes.len() - at < BLOCK {
+        return short_text_end(bytes, at);
     }
+    dispatch!(Level::new(), simd => long_text_end(simd, bytes, at))
+}
+
+const BLOCK: usize = 64;
+
+fn short_text_end(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
     loop {
         at = plain_run_end(bytes, at);
         match escapes_run(&bytes[at..]) {
@@ -100,39 +103,81 @@ pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
     }
 }
 
-/// Steps over the escapes of the 64 bytes at `from`, whose special ones are `marks`. Returns the bytes
-/// taken, which are more if an escape goes beyond; or the index of what ends the string.
-#[inline]
-fn escapes_in(bytes: &[u8], from: usize, marks: u64) -> Result<usize, usize> {
-    let mut marks = marks;
-    while marks != 0 {
-        let index = marks.trailing_zeros() as usize;
-        let length = match bytes[from + index..] {
-            [b'\\', letter, ..] if SHORT[letter as usize] => 2,
-            ref rest => escapes_run(rest),
-        };
-        let behind = index + length;
-        match (length, behind) {
-            (0, _) => return Err(from + index),
-            (_, 64..) => return Ok(behind),
-            // What escapes are made of may itself be special.
-            _ => marks &= u64::MAX << behind,
+/// Looks at the quotes, backslashes and control characters of a block as bits, from which arithmetic tells the
+/// escaped from the others. No closures, which would not be compiled for the vectors of `S`.
+#[inline(always)]
+fn long_text_end<S: Simd>(simd: S, bytes: &[u8], from: usize) -> usize {
+    let (mut at, mut carry) = (from, 0);
+    while let Some(block) = bytes[at..].first_chunk::<BLOCK>() {
+        let block = u8x64::from_slice(simd, block);
+        let backslashes = block.simd_eq(b'\\').to_bitmask();
+        // See `is_special`.
+        let mut stops = (block ^ 2).simd_le(0x20).to_bitmask();
+        let mut odd = 0;
+        if backslashes | carry != 0 {
+            let escapes = Escapes::among(backslashes, carry);
+            carry = escapes.carry;
+            odd = escapes.escaped & !letters(block);
+            stops = stops & !escapes.escaped | odd;
         }
+        if stops == 0 {
+            at += BLOCK;
+            continue;
+        }
+        let stop = at + stops.trailing_zeros() as usize;
+        if odd & stops & stops.wrapping_neg() == 0 {
+            return stop;
+        }
+        // An escape that is not of one letter: `\u` or none.
+        (at, carry) = match rare_escapes_end(bytes, stop - 1) {
+            Ok(behind) => (behind, 0),
+            Err(end) => return end,
+        };
     }
-    Ok(64)
+    short_text_end(bytes, at - carry as usize)
 }
 
-/// One bit for each special byte of `block`, the first lowest.
-fn marks_of(block: &[u8; 64]) -> u64 {
-    let part = |bytes: &[u8; 16]| {
-        let bytes = u8x16::from(*bytes);
-        // See `is_special`.
-        let near = bytes ^ u8x16::splat(2);
-        let special = bytes.simd_eq(u8x16::splat(b'\\')) | near.min(u8x16::splat(0x20)).simd_eq(near);
-        u64::from(special.to_bitmask())
-    };
-    let [a, b, c, d] = block.as_chunks::<16>().0 else { return 0 };
-    part(a) | part(b) << 16 | part(c) << 32 | part(d) << 48
+/// Steps over escapes of any kind as long as one is near: where one is `\u`, most are. `Err`: the string ends.
+fn rare_escapes_end(bytes: &[u8], from: usize) -> Result<usize, usize> {
+    let mut at = from;
+    loop {
+        match escapes_run(&bytes[at..]) {
+            0 => return Err(at),
+            length => at += length,
+        }
+        match special_in_words(bytes, at, 1) {
+            None => return Ok(at),
+            Some(offset) => at += offset,
+        }
+    }
+}
+
+/// The bytes that make an escape of two when a backslash stands before them.
+#[inline(always)]
+fn letters<S: Simd>(block: u8x64<S>) -> u64 {
+    let quoting = block.simd_eq(b'"') | block.simd_eq(b'\\') | block.simd_eq(b'/');
+    let spaces = block.simd_eq(b'b') | block.simd_eq(b'f') | block.simd_eq(b't');
+    (quoting | spaces | block.simd_eq(b'n') | block.simd_eq(b'r')).to_bitmask()
+}
+
+/// What is escaped in a block.
+struct Escapes {
+    /// The bytes behind the backslashes that escape.
+    escaped: u64,
+    /// 1 when the block's last byte escapes the next block's first, else 0.
+    carry: u64,
+}
+
+impl Escapes {
+    /// In a run of backslashes every second one is escaped; a subtraction finds the runs' ends by its carries.
+    /// <https://github.com/simdjson/simdjson/blob/v3.10.1/src/generic/stage1/json_escape_scanner.h>
+    #[inline(always)]
+    fn among(backslashes: u64, carry: u64) -> Self {
+        const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+        let leaders = backslashes & !carry;
+        let codes = ((leaders << 1) | ODD).wrapping_sub(leaders) ^ ODD;
+        Self { escaped: codes ^ (backslashes | carry), carry: (codes & backslashes) >> 63 }
+    }
 }
 
 /// Length of the run of whole escapes that `bytes` begins with; 0 if there is none.
@@ -147,17 +192,6 @@ fn escapes_run(bytes: &[u8]) -> usize {
         };
     }
 }
-
-/// Whether a letter behind a backslash makes a whole escape.
-static SHORT: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = matches!(byte as u8, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't');
-        byte += 1;
-    }
-    table
-};
 
 fn is_hex(byte: u8) -> bool {
     HEX[byte as usize]
@@ -195,6 +229,25 @@ mod tests {
         let plain: Vec<u8> = (0x20..=0xff).filter(|byte| ![b'"', b'\\'].contains(byte)).collect();
         for from in 0..plain.len() {
             assert_eq!(plain_run_end(&plain, from), plain.len());
+        }
+    }
+
+    #[test]
+    fn escapes_are_told_apart_however_many_backslashes_stand_together() {
+        let mut state = 1u64;
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bytes: Vec<u8> = (0..64).map(|bit| if state >> bit & 1 == 1 { b'\\' } else { b'n' }).collect();
+            for carry in [0, 1] {
+                let (mut escaped, mut at) = (carry, carry as usize);
+                while at < 64 {
+                    let leads = bytes[at] == b'\\';
+                    escaped |= u64::from(leads).checked_shl(at as u32 + 1).unwrap_or(0);
+                    at += 1 + usize::from(leads);
+                }
+                let found = Escapes::among(state, carry);
+                assert_eq!((found.escaped, found.carry), (escaped, at as u64 - 64), "{state:b}");
+            }
         }
     }
 
