@@ -20,6 +20,8 @@ pub struct Case {
     pub body_bytes: usize,
     /// Where the body names its model.
     pub model_at: ModelAt,
+    /// What its messages hold.
+    pub content: Content,
     /// What the upstream answers.
     pub mode: Mode,
     /// What both sides of the gateway speak.
@@ -54,6 +56,17 @@ pub enum Arrival {
     HalfLoad,
 }
 
+/// What the messages of a body hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Turns of about 400 bytes, with an escape every 30 and some Bangla: the hardest to scan of what is usual.
+    Dense,
+    /// One long message of English, with a line end every 80 bytes.
+    Prose,
+    /// An image, in one message.
+    Base64,
+}
+
 /// What ends a measurement of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopRule {
@@ -68,6 +81,7 @@ pub const POST: Case = Case {
     name: "",
     body_bytes: 1 << 10,
     model_at: ModelAt::First,
+    content: Content::Dense,
     mode: Mode::Reply,
     link: Link::Http1,
     connections: 32,
@@ -76,6 +90,11 @@ pub const POST: Case = Case {
     quick: false,
     ratio_max: None,
 };
+
+/// Long prose: a document, or a conversation's history.
+const PROSE: Case = Case { content: Content::Prose, model_at: ModelAt::Last, ratio_max: Some(1.2), ..POST };
+/// An image as a data URL.
+const IMAGE: Case = Case { content: Content::Base64, ..PROSE };
 
 /// 100 events, 2 ms apart: close enough to load the gateway, apart enough that none melt into one read.
 const STREAM: Mode = Mode::Events { count: 100, pause: Duration::from_millis(2) };
@@ -95,6 +114,11 @@ pub const CASES: &[Case] = &[
     Case { name: "128 KiB, model last", body_bytes: 128 << 10, model_at: ModelAt::Last, ratio_max: Some(1.2), ..POST },
     Case { name: "1 MiB, model first", body_bytes: 1 << 20, quick: true, ratio_max: Some(1.2), ..POST },
     Case { name: "1 MiB, model last", body_bytes: 1 << 20, model_at: ModelAt::Last, ratio_max: Some(1.2), ..POST },
+    Case { name: "16 KiB prose, model last", body_bytes: 16 << 10, ..PROSE },
+    Case { name: "100 KB prose, model last", body_bytes: 100_000, quick: true, ..PROSE },
+    Case { name: "100 KB image, model last", body_bytes: 100_000, quick: true, ..IMAGE },
+    Case { name: "1 MiB prose, model last", body_bytes: 1 << 20, ..PROSE },
+    Case { name: "1 MiB image, model last", body_bytes: 1 << 20, ..IMAGE },
     Case { name: "SSE, 100 events", mode: STREAM, quick: true, ..POST },
     Case { name: "1 KiB, half load", arrival: Arrival::HalfLoad, ..POST },
     Case { name: "16 KiB, half load", body_bytes: 16 << 10, arrival: Arrival::HalfLoad, ..POST },
@@ -116,7 +140,7 @@ impl Case {
             ModelAt::First => (format!(r#"{{"model":"{MODEL}","stream":{stream},"messages":["#), "]}".to_owned()),
             ModelAt::Last => (r#"{"messages":["#.to_owned(), format!(r#"],"stream":{stream},"model":"{MODEL}"}}"#)),
         };
-        let messages = messages(self.body_bytes.saturating_sub(head.len() + tail.len()));
+        let messages = self.content.messages(self.body_bytes.saturating_sub(head.len() + tail.len()));
         [head, messages, tail].concat().into_bytes()
     }
 
@@ -129,20 +153,41 @@ impl Case {
     }
 }
 
-/// A chat of turns of about 500 bytes, with the escapes and the non-ASCII text that real ones hold.
-fn messages(bytes: usize) -> String {
-    const OPEN: &str = r#"{"role":"user","content":""#;
-    const CLOSE: &str = r#""}"#;
-    const TEXT: &str = r#"Explain \"zero copy\" in plain words.\nশুভ সকাল, then list `let x = a[0];` and why it pays. "#;
+impl Content {
+    /// Messages of exactly `bytes`.
+    fn messages(self, bytes: usize) -> String {
+        match self {
+            Self::Dense => turns(bytes),
+            Self::Prose => message("", PROSE_TEXT, bytes),
+            Self::Base64 => message("data:image/png;base64,", IMAGE_TEXT, bytes),
+        }
+    }
+}
+
+const OPEN: &str = r#"{"role":"user","content":""#;
+const CLOSE: &str = r#""}"#;
+const DENSE_TEXT: &str =
+    r#"Explain \"zero copy\" in plain words.\nশুভ সকাল, then list `let x = a[0];` and why it pays. "#;
+const PROSE_TEXT: &str = r"All human beings are born free and equal in dignity and rights, all of us.\n";
+const IMAGE_TEXT: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ+/";
+
+/// A chat of turns.
+fn turns(bytes: usize) -> String {
     let mut turns = String::with_capacity(bytes);
-    let turn = [OPEN, &TEXT.repeat(4), CLOSE, ","].concat();
+    let turn = [OPEN, &DENSE_TEXT.repeat(4), CLOSE, ","].concat();
     while turns.len() + 2 * turn.len() <= bytes {
         turns.push_str(&turn);
     }
-    let filler = bytes.saturating_sub(turns.len() + OPEN.len() + CLOSE.len());
-    let text = TEXT.repeat(filler / TEXT.len());
+    let rest = message("", DENSE_TEXT, bytes - turns.len());
+    turns + &rest
+}
+
+/// One message that begins with `begin` and repeats `text`.
+fn message(begin: &str, text: &str, bytes: usize) -> String {
+    let filler = bytes.saturating_sub(OPEN.len() + begin.len() + CLOSE.len());
+    let text = text.repeat(filler / text.len());
     let padding = " ".repeat(filler - text.len());
-    [turns.as_str(), OPEN, &text, &padding, CLOSE].concat()
+    [OPEN, begin, &text, &padding, CLOSE].concat()
 }
 
 #[cfg(test)]
