@@ -195,6 +195,9 @@ pub fn dialect_of_path(path: &str) -> Dialect {
 pub struct EndpointSet(u32);
 
 impl EndpointSet {
+    /// Every endpoint.
+    pub const ALL: Self = Self((1 << ENDPOINTS.len()) - 1);
+
     /// The set of these endpoints.
     pub const fn of(endpoints: &[Endpoint]) -> Self {
         let (mut bits, mut i) = (0, 0);

@@ -76,6 +76,44 @@ impl ApiError {
         Self::new(401, INVALID, "invalid_api_key", "Invalid API key provided.")
     }
 
+    /// 401: a key that was good until it was revoked.
+    pub fn revoked_key() -> Self {
+        Self::new(401, INVALID, "invalid_api_key", "This API key has been revoked.")
+    }
+
+    /// 401: a key, or a secret that was rotated away, past its end.
+    pub fn expired_key() -> Self {
+        Self::new(401, INVALID, "invalid_api_key", "This API key has expired.")
+    }
+
+    /// 403: the endpoint exists, this key may not call it.
+    pub fn endpoint_not_allowed(endpoint: &str) -> Self {
+        Self::new(
+            403,
+            INVALID,
+            "endpoint_not_allowed",
+            format!("Your API key does not have access to the endpoint '{endpoint}'."),
+        )
+    }
+
+    /// 403: this key may not be used from where the request came.
+    pub fn network_not_allowed() -> Self {
+        Self::new(403, INVALID, "network_not_allowed", "Your API key may not be used from this network.")
+    }
+
+    /// 403: the key's tier is not, or no longer, one of the routes.
+    pub fn tier_not_served() -> Self {
+        Self::new(403, INVALID, "tier_not_served", "Your API key belongs to a tier that is not served here.")
+    }
+
+    /// 503: whether the key is good cannot be found out now.
+    pub fn keys_unavailable(retry_after: Duration) -> Self {
+        let message = "Your API key cannot be checked at the moment. Please retry shortly.";
+        let mut error = Self::new(503, "server_error", "keys_unavailable", message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
     /// 403: the model exists, this key may not call it.
     pub fn model_not_allowed(model: &str) -> Self {
         Self::new(

@@ -12,6 +12,7 @@ mod maker;
 mod outcome;
 mod probe;
 mod process;
+mod store;
 mod tls;
 
 use std::collections::{HashMap, HashSet};
@@ -32,6 +33,7 @@ pub use ejection::Ejection;
 pub use limits::limited;
 pub use outcome::Outcome;
 pub use probe::{Probed, probe};
+pub use store::{KeyLookup, StoreOperation, key_lookup, keys_known, store_done, store_failed, store_up};
 pub use tls::{CertificateLoad, HandshakeFailure, certificate, handshake_failed};
 
 /// Label value for a request without an endpoint or a configured model.
@@ -296,6 +298,7 @@ struct Metrics {
     last_reload_ok: IntGauge,
     access_dropped: IntCounter,
     process: process::ProcessMetrics,
+    store: store::StoreMetrics,
     tls: tls::TlsMetrics,
     admin: admin::AdminMetrics,
     /// Handles by endpoint (the last slot: none) and model.
@@ -400,6 +403,7 @@ impl Metrics {
             access_dropped: make
                 .counter("forge_access_log_dropped_total", "Access lines lost to a slow or failing file."),
             process: process::ProcessMetrics::new(&make),
+            store: store::StoreMetrics::new(&make),
             tls: tls::TlsMetrics::new(&make),
             admin: admin::AdminMetrics::new(&make),
             by_model: endpoint_names().map(|_| RwLock::default()).collect(),

@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("edge", &["error", "endpoint", "config", "metrics", "access"]),
     ("store", &["config", "credential", "endpoint"]),
     ("limits", &["config", "metrics"]),
-    ("proxy", &["error", "endpoint", "config", "adapt", "edge", "limits", "metrics", "access"]),
+    ("proxy", &["error", "endpoint", "config", "store", "adapt", "edge", "limits", "metrics", "access"]),
     ("admin", &["allowance", "config", "credential", "endpoint", "metrics", "store"]),
     // The wiring: these may use everything, and nothing may use them but main.
     ("server", &["*"]),

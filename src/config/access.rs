@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Surroundings;
+use super::key::Key;
 use super::limits::LimitSet;
 use super::place::Place;
 use super::snapshot::*;
@@ -77,7 +78,7 @@ impl Keys {
             let hash = place.get("hash").and_then(|hash| keys.hash(&hash, name.text()?, around));
             let (Some(name), Some(tier), Some(hash)) = (name.text(), tier, hash) else { continue };
             let narrowed = place.get("models").map(|list| patterns(&list, models)).unwrap_or_default();
-            let key = Key { name: name.to_owned(), tier, models: narrowed, metadata: metadata(&place) };
+            let key = Key { models: narrowed, metadata: metadata(&place), ..Key::of_routes(name, tier) };
             if keys.by_hash.insert(hash, Arc::new(key)).is_some() {
                 place.fault("another key has the same hash");
             }

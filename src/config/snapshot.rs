@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use subtle::ConstantTimeEq;
 
+use super::key::Key;
 use super::limits::LimitSet;
 use super::price::Prices;
 use super::probe::Probe;
@@ -360,27 +361,6 @@ pub struct Tier {
     pub limits: LimitSet,
     /// Of all its keys together.
     pub shared: LimitSet,
-}
-
-/// A static key of routes.yaml: who a credential belongs to, and what it may call.
-#[derive(Debug)]
-pub struct Key {
-    /// Shown in logs.
-    pub name: String,
-    /// Its class.
-    pub tier: Arc<Tier>,
-    /// Narrows the tier's models; empty: all of the tier's.
-    pub models: Vec<Pattern>,
-    /// `key.metadata` of rules.
-    pub metadata: HashMap<String, String>,
-}
-
-impl Key {
-    /// Whether this key may call the model a client names `name`.
-    pub fn may_call(&self, name: &str) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
-        any(&self.tier.models) && (self.models.is_empty() || any(&self.models))
-    }
 }
 
 /// A name with at most one `*`, which stands for any text, the empty one included.

@@ -1,5 +1,6 @@
 //! Who calls, and what they may call. Headers only: no body byte is read before this has said yes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
@@ -7,6 +8,7 @@ use http::{HeaderMap, HeaderName};
 use pingora::http::RequestHeader;
 use sha2::{Digest, Sha256};
 
+use super::keys::{Presented, StoredKeys};
 use crate::config::{Key, Snapshot};
 use crate::endpoint::Endpoint;
 use crate::error::ApiError;
@@ -31,19 +33,27 @@ pub struct Grant {
     pub model: String,
 }
 
-/// Finds out who sends this request: the SHA-256 of its one credential, looked up among the known keys.
+/// Finds out who sends this request: the SHA-256 of its one credential, looked up among the keys of the routes, then
+/// among those of the store.
 ///
 /// # Errors
 /// 401 when there is no credential, more than one, a malformed or an unknown one, or one in a place where
-/// it would be logged (query, cookie).
-pub fn authenticate(snapshot: &Snapshot, head: &RequestHeader) -> Result<Caller, ApiError> {
+/// it would be logged (query, cookie); 403 for a key that may not be used from `from`; 503 when the store cannot say.
+pub async fn authenticate(
+    (snapshot, stored): (&Snapshot, Option<&StoredKeys>),
+    head: &RequestHeader,
+    from: Option<IpAddr>,
+) -> Result<Caller, ApiError> {
     if exposes_key(head) {
         return Err(ApiError::invalid_key());
     }
-    let credential = credential(&head.headers)?;
-    let hash: [u8; 32] = Sha256::digest(credential).into();
-    let key = snapshot.find_key(&hash).ok_or_else(ApiError::invalid_key)?;
-    Ok(Caller { key: Arc::clone(key) })
+    let sha256: [u8; 32] = Sha256::digest(credential(&head.headers)?).into();
+    let key = match (snapshot.find_key(&sha256), stored) {
+        (Some(key), _) => Arc::clone(key),
+        (None, Some(stored)) => stored.find(Presented { sha256: &sha256, from, snapshot }).await?,
+        (None, None) => return Err(ApiError::invalid_key()),
+    };
+    if key.may_come_from(from) { Ok(Caller { key }) } else { Err(ApiError::network_not_allowed()) }
 }
 
 /// The bytes of the request's one credential.
@@ -94,11 +104,15 @@ fn exposes_key(head: &RequestHeader) -> bool {
 /// The endpoint a caller asks for.
 ///
 /// # Errors
-/// 404 for a path that no endpoint has, 405 for a method that the endpoint does not take.
-pub fn endpoint(_caller: &Caller, head: &RequestHeader) -> Result<Endpoint, ApiError> {
+/// 404 for a path that no endpoint has, 405 for a method that the endpoint does not take, 403 for an endpoint that the
+/// key may not call.
+pub fn endpoint(caller: &Caller, head: &RequestHeader) -> Result<Endpoint, ApiError> {
     let endpoint = Endpoint::by_path(head.uri.path()).ok_or_else(ApiError::unknown_path)?;
     let method = endpoint.row().method;
-    if head.method.as_str() == method { Ok(endpoint) } else { Err(ApiError::method_not_allowed(method)) }
+    if head.method.as_str() != method {
+        return Err(ApiError::method_not_allowed(method));
+    }
+    if caller.key.may_use(endpoint) { Ok(endpoint) } else { Err(ApiError::endpoint_not_allowed(endpoint.name())) }
 }
 
 /// Grants `caller` the model it names.
@@ -139,7 +153,7 @@ mod tests {
             limits: LimitSet::default(),
             shared: LimitSet::default(),
         });
-        let key = Arc::new(Key { name: "k".into(), tier, models: vec![], metadata: HashMap::new() });
+        let key = Arc::new(Key::of_routes("k", tier));
         let keys = HashMap::from([(Sha256::digest(KEY).into(), key)]);
         Snapshot { keys, ..Snapshot::default() }
     }
@@ -149,7 +163,7 @@ mod tests {
         for (name, value) in headers {
             head.append_header(name.to_string(), value.to_string()).unwrap();
         }
-        authenticate(&snapshot(), &head).err().map(|error| error.status)
+        futures::executor::block_on(authenticate((&snapshot(), None), &head, None)).err().map(|error| error.status)
     }
 
     #[test]

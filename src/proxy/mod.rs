@@ -13,6 +13,7 @@ mod conversation;
 mod dns;
 mod exchange;
 pub mod inspect;
+pub mod keys;
 pub mod lanes;
 mod limit;
 mod models;
@@ -47,6 +48,7 @@ use body::{Body, BodyLimits, Budget, HeldLimits, Meter, Pace, ReadUntil, Wanted,
 use call::{Call, Routed};
 use dns::Dns;
 use inspect::Inspector;
+use keys::StoredKeys;
 use lanes::Known;
 use retry::RetryBudgets;
 use route::{Plan, View};
@@ -55,6 +57,7 @@ use upstream::Peers;
 /// The data plane of one process.
 pub struct Gateway {
     live: Arc<Live>,
+    keys: Option<Arc<StoredKeys>>,
     limits: Arc<Limits>,
     bodies: Arc<BodyLimits>,
     known: Known,
@@ -75,8 +78,8 @@ enum Admitted {
 }
 
 impl Gateway {
-    /// Serves what `live` holds, within the bounds of `conf`, and under `limits`.
-    pub fn new(live: Arc<Live>, limits: Arc<Limits>, conf: &ProcessConf) -> Self {
+    /// Serves what `live` holds to its keys and those of the store, within the bounds of `conf`, and under `limits`.
+    pub fn new(live: Arc<Live>, keys: Option<Arc<StoredKeys>>, limits: Arc<Limits>, conf: &ProcessConf) -> Self {
         let bounds = &conf.bounds;
         let memory = Meter { taken: metrics::buffered_add, returned: metrics::buffered_sub };
         let disk = Meter { taken: metrics::spilled_add, returned: metrics::spilled_sub };
@@ -95,6 +98,7 @@ impl Gateway {
         let dns = Dns::new(conf.upstream.dns_ttl_max);
         Self {
             live,
+            keys,
             limits,
             bodies: Arc::new(bodies),
             known: Known::default(),
@@ -118,7 +122,8 @@ impl Gateway {
             edge::check_decoded(head, &self.heads).map_err(|fault| fault.answer(&self.heads, head.uri.path()))?;
         }
         let snapshot = self.live.load();
-        let caller = admission::authenticate(&snapshot, session.req_header())?;
+        let (keys, from) = ((snapshot.as_ref(), self.keys.as_deref()), call::client_ip(session));
+        let caller = admission::authenticate(keys, session.req_header(), from).await?;
         call.key = Some(Arc::clone(caller.key()));
         let endpoint = admission::endpoint(&caller, session.req_header())?;
         call.endpoint = Some(endpoint);

@@ -9,6 +9,7 @@ mod demo;
 mod engine;
 mod hand_over;
 mod health;
+mod keys;
 mod lifecycle;
 mod logging;
 mod pid_file;
@@ -35,6 +36,7 @@ use crate::credential::NoRandomness;
 use crate::edge::{self, TlsError};
 use crate::limits::Limits;
 use crate::proxy::Gateway;
+use crate::proxy::keys::StoredKeys;
 use crate::store::{self, Store, StoreError};
 use crate::{access, admin, metrics};
 use announce::Announcement;
@@ -115,7 +117,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     let source = Source::choose(options.routes.as_deref(), &conf.routes);
     let routes = Arc::new(Routes::load(&source, control.handle().clone())?);
     let certificates = conf.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
-    let store = control.block_on(store::open(&conf.store)).map_err(StartError::Store)?;
+    let store = control.block_on(store::open_patiently(&conf.store)).map_err(StartError::Store)?;
     let listen = engine::addresses(&conf, options.listeners)?;
     let (listeners, lifecycle) = (options.listeners, Lifecycle::new());
     Process { conf, control, routes, certificates, store, listen, listeners, lifecycle }.serve()
@@ -147,7 +149,7 @@ impl Process {
         let signals = Signals::register()?;
         let limits = Arc::new(Limits::new());
         self.control.spawn(sweep(Arc::clone(&limits)));
-        let gateway = Gateway::new(self.routes.live(), limits, &self.conf);
+        let gateway = Gateway::new(self.routes.live(), self.start_keys(), limits, &self.conf);
         self.control.spawn(gateway.prober(&self.conf).run());
         let health = health::view(self.routes.live(), gateway.known());
         drop(entered);
@@ -180,6 +182,14 @@ impl Process {
     fn drain(&self) -> Drain {
         let patience = edge::idle_patience(self.conf.clients.keepalive);
         Drain { grace: self.conf.grace, patient: self.lifecycle.patient(), patience }
+    }
+
+    /// Starts what brings the store's keys to the data plane, if there is a store.
+    fn start_keys(&self) -> Option<Arc<StoredKeys>> {
+        let store = self.store.as_ref()?;
+        let (keys, requests) = StoredKeys::new();
+        keys::serve(self.control.handle(), Arc::clone(store), (Arc::clone(&keys), requests));
+        Some(keys)
     }
 
     /// Starts the admin pages; their address.

@@ -31,6 +31,7 @@ mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -161,4 +162,21 @@ pub async fn open(conf: &StoreConf) -> Result<Option<Arc<dyn Store>>> {
         StoreConf::Sqlite(path) => Ok(Some(Arc::new(SqliteStore::open(Path::new(path)).await?))),
         StoreConf::Postgres(url) => Ok(Some(Arc::new(PostgresStore::open(url.reveal()).await?))),
     }
+}
+
+/// As [`open`], but a Postgres that does not answer within 3 s is tried again whenever it is used: a gateway starts
+/// without it.
+///
+/// # Errors
+/// As [`open`], but for a Postgres that does not answer.
+pub async fn open_patiently(conf: &StoreConf) -> Result<Option<Arc<dyn Store>>> {
+    const WAIT_MAX: Duration = Duration::from_secs(3);
+    let StoreConf::Postgres(url) = conf else { return open(conf).await };
+    let said = match tokio::time::timeout(WAIT_MAX, open(conf)).await {
+        Ok(Err(StoreError::Unavailable(said))) => said,
+        Ok(opened) => return opened,
+        Err(late) => late.to_string(),
+    };
+    log::error!("the store at {} does not answer and is tried again: {said}", url.shown());
+    Ok(Some(Arc::new(PostgresStore::lazy(url.reveal())?)))
 }

@@ -37,6 +37,7 @@ mod reload;
 mod replay;
 mod routing;
 mod spill;
+mod stored_keys;
 mod streaming;
 mod tls;
 mod transport;

@@ -23,6 +23,17 @@ async fn what_is_stored_is_there_after_a_restart() {
     assert!(open(&StoreConf::None).await.unwrap().is_none());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_first_starts_at_once_make_one_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data/forge.db");
+    let opening = (0..8).map(|_| SqliteStore::open(&path));
+    for opened in futures::future::join_all(opening).await {
+        let store = opened.unwrap();
+        assert_eq!(store.last_change().await.unwrap(), 0);
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,8 +14,9 @@ mod sqlite;
 mod usage;
 
 use async_trait::async_trait;
+use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;
@@ -24,7 +25,7 @@ use super::acts::*;
 use super::page::{Page, PageRequest};
 use super::records::*;
 use super::usage::{UsageFilter, UsageQuery, UsageRecord, UsageRow};
-use super::{Result, Store};
+use super::{Result, Store, schema};
 
 /// The store in one SQLite file.
 pub type SqliteStore = SqlStore<Sqlite>;
@@ -42,13 +43,27 @@ pub trait Backend: Send + Sync + 'static {
 /// A store in a database.
 pub struct SqlStore<B: Backend> {
     pool: AnyPool,
+    /// For what a request or another node waits for: never behind a report.
+    quick: AnyPool,
+    /// Set once the schema is up to date.
+    schema: OnceCell<()>,
     hints: watch::Sender<u64>,
     /// What else the backend needs for as long as the store lives.
     _backend: B,
 }
 
 impl<B: Backend> SqlStore<B> {
+    fn new((pool, quick): (AnyPool, AnyPool), hints: watch::Sender<u64>, backend: B) -> Self {
+        Self { pool, quick, schema: OnceCell::new(), hints, _backend: backend }
+    }
+
+    /// Brings the schema up to date, before anything else is done.
+    async fn ready(&self) -> Result<()> {
+        self.schema.get_or_try_init(async || Ok(schema::migrator().run(&self.pool).await?)).await.copied()
+    }
+
     async fn begin(&self) -> Result<Transaction<'static, Any>> {
+        self.ready().await?;
         Ok(self.pool.begin_with(B::BEGIN).await?)
     }
 
@@ -62,12 +77,19 @@ impl<B: Backend> SqlStore<B> {
         Ok(())
     }
 
-    async fn connection(&self) -> Result<sqlx::pool::PoolConnection<Any>> {
+    async fn connection(&self) -> Result<PoolConnection<Any>> {
+        self.ready().await?;
         Ok(self.pool.acquire().await?)
+    }
+
+    async fn quick(&self) -> Result<PoolConnection<Any>> {
+        self.ready().await?;
+        Ok(self.quick.acquire().await?)
     }
 
     /// Closes every connection; for tests and tools, which leave no file or session behind.
     pub async fn close(&self) {
+        self.quick.close().await;
         self.pool.close().await;
     }
 }
@@ -75,7 +97,7 @@ impl<B: Backend> SqlStore<B> {
 #[async_trait]
 impl<B: Backend> Store for SqlStore<B> {
     async fn find_key(&self, sha256: &[u8; 32]) -> Result<Option<FoundKey>> {
-        keys::find(&mut *self.connection().await?, sha256).await
+        keys::find(&mut *self.quick().await?, sha256).await
     }
 
     async fn create_key(&self, new: &NewKey, act: &Act) -> Result<Created<KeyRecord>> {
@@ -247,11 +269,11 @@ impl<B: Backend> Store for SqlStore<B> {
     }
 
     async fn last_change(&self) -> Result<i64> {
-        changes::last(&mut *self.connection().await?).await
+        changes::last(&mut *self.quick().await?).await
     }
 
     async fn changes_since(&self, since: i64) -> Result<Changes> {
-        changes::since(&mut *self.connection().await?, since).await
+        changes::since(&mut *self.quick().await?, since).await
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

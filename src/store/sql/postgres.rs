@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::{Backend, SqlStore};
-use crate::store::{Result, schema};
+use crate::store::Result;
 
 /// Listens for as long as it lives.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ impl Backend for Postgres {
 
 const CHANNEL: &str = "forge_changes";
 /// Of one node, besides the one that listens.
-const CONNECTIONS_MAX: u32 = 8;
+const CONNECTIONS_MAX: u32 = 6;
+/// Besides those: for keys and changes.
+const QUICK_MAX: u32 = 2;
 /// How long a connection is waited for.
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 /// Idle connections are closed, but for the one that the poll of changes keeps busy.
@@ -43,18 +45,29 @@ impl SqlStore<Postgres> {
     /// # Errors
     /// The server does not answer within 10 s or refuses, or the schema is one that this version does not know.
     pub async fn open(url: &str) -> Result<Self> {
+        let store = Self::lazy(url)?;
+        store.ready().await?;
+        Ok(store)
+    }
+
+    /// Connects when it is first used, which fails until the server answers.
+    ///
+    /// # Errors
+    /// `url` is none.
+    pub fn lazy(url: &str) -> Result<Self> {
         install_default_drivers();
         let options: PgConnectOptions = url.parse()?;
-        let connecting = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_MAX)
-            .idle_timeout(IDLE_MAX)
-            .connect(url);
-        let pool = connecting.await?;
-        schema::migrator().run(&pool).await?;
+        let pool = |connections_max| {
+            AnyPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(ACQUIRE_MAX)
+                .idle_timeout(IDLE_MAX)
+                .connect_lazy(url)
+        };
+        let pools = (pool(CONNECTIONS_MAX)?, pool(QUICK_MAX)?);
         let hints = watch::Sender::new(0);
         let listening = tokio::spawn(listen(options, hints.clone())).abort_handle();
-        Ok(Self { pool, hints, _backend: Postgres { listening } })
+        Ok(Self::new(pools, hints, Postgres { listening }))
     }
 }
 

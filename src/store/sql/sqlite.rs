@@ -9,7 +9,7 @@ use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use tokio::sync::watch;
 
 use super::{Backend, SqlStore};
-use crate::store::{Result, StoreError, schema};
+use crate::store::{Result, StoreError};
 
 /// A transaction that will write takes the write lock at once: one that read first could only fail.
 #[derive(Debug)]
@@ -22,6 +22,11 @@ impl Backend for Sqlite {
 
 /// Each connection has a thread and a page cache. One writes while others read.
 const CONNECTIONS_MAX: u32 = 3;
+/// Besides those: for keys and changes.
+const QUICK_MAX: u32 = 1;
+/// Of two processes that make the file at the same time, one may find it half made, and tries again.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection is waited for.
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 /// Idle connections are closed, but for those that the poll of changes keeps busy.
@@ -40,16 +45,27 @@ impl SqlStore<Sqlite> {
             make_private(folder).map_err(|error| unusable(&error))?;
         }
         install_default_drivers();
-        let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_MAX)
-            .idle_timeout(IDLE_MAX)
-            .after_connect(|connection, _| Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) }))
-            .connect(&url(path))
-            .await
-            .map_err(|error| unusable(&error))?;
-        schema::migrator().run(&pool).await?;
-        Ok(Self { pool, hints: watch::Sender::new(0), _backend: Sqlite(()) })
+        let pool = |connections_max| {
+            AnyPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(ACQUIRE_MAX)
+                .idle_timeout(IDLE_MAX)
+                .after_connect(|connection, _| Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) }))
+                .connect_lazy(&url(path))
+        };
+        let pools = (pool(CONNECTIONS_MAX)?, pool(QUICK_MAX)?);
+        let store = Self::new(pools, watch::Sender::new(0), Sqlite(()));
+        for _ in 1..TRIES {
+            if store.ready().await.is_ok() {
+                return Ok(store);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        store.ready().await.map_err(|error| match error {
+            StoreError::Unavailable(error) => unusable(&error),
+            other => other,
+        })?;
+        Ok(store)
     }
 }
 
