@@ -6,12 +6,14 @@
 //! one hash look-up and a few atomic additions, without allocation once a series exists.
 
 mod admin;
+mod clients;
 mod ejection;
 mod limits;
 mod maker;
 mod outcome;
 mod probe;
 mod process;
+mod reloads;
 mod store;
 mod tls;
 
@@ -29,10 +31,12 @@ use crate::endpoint::ENDPOINTS;
 use maker::Maker;
 
 pub use admin::{AdminRefusal, ApplicationResult, admin_refused, admin_request, application};
+pub use clients::{client_connections, connection_refused, hold_connection, http2_resets_exceeded};
 pub use ejection::Ejection;
 pub use limits::limited;
 pub use outcome::Outcome;
 pub use probe::{Probed, probe};
+pub use reloads::{Reload, reload};
 pub use store::{KeyLookup, StoreOperation, key_lookup, keys_known, store_done, store_failed, store_up};
 pub use tls::{CertificateLoad, HandshakeFailure, certificate, handshake_failed};
 
@@ -42,18 +46,6 @@ const NONE: &str = "none";
 /// Upper bounds in seconds: from a cached embedding to a long generation.
 const DURATION_BUCKETS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0];
-
-/// A result of loading routes.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reload {
-    /// The file is in force as this generation.
-    Loaded {
-        /// `Snapshot::generation`.
-        generation: u64,
-    },
-    /// The file has faults; the one before stays in force.
-    Rejected,
-}
 
 /// Counts one up in a gauge for as long as it lives.
 #[derive(Debug)]
@@ -81,26 +73,6 @@ pub fn hold_request() -> Held {
 /// Counts an answer that is being streamed (SSE or WebSocket).
 pub fn hold_stream() -> Held {
     Held::by(&METRICS.open_streams)
-}
-
-/// Counts a client's connection as open.
-pub fn hold_connection() -> Held {
-    Held::by(&METRICS.connections)
-}
-
-/// Counts a connection refused because a bound was reached.
-pub fn connection_refused() {
-    METRICS.connections_refused.inc();
-}
-
-/// Counts an HTTP/2 connection closed because its client cancelled too many streams.
-pub fn http2_resets_exceeded() {
-    METRICS.http2_resets_exceeded.inc();
-}
-
-/// Client connections open now.
-pub fn client_connections() -> u64 {
-    u64::try_from(METRICS.connections.get()).unwrap_or(0)
 }
 
 /// Marks that this process took its listeners over: its counters begin at zero while another one finishes.
@@ -183,24 +155,6 @@ pub fn spilled_add(bytes: u64) {
 /// Spilled bytes given back.
 pub fn spilled_sub(bytes: u64) {
     METRICS.spilled_bytes.sub(signed(bytes));
-}
-
-/// Counts a load of routes.yaml, the first included.
-pub fn reload(result: Reload) {
-    let metrics = &*METRICS;
-    match result {
-        Reload::Loaded { generation } => {
-            metrics.reloads.with_label_values(&["loaded"]).inc();
-            metrics.generation.set(signed(generation));
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            metrics.loaded_at.set(signed(now.as_secs()));
-            metrics.last_reload_ok.set(1);
-        }
-        Reload::Rejected => {
-            metrics.reloads.with_label_values(&["rejected"]).inc();
-            metrics.last_reload_ok.set(0);
-        }
-    }
 }
 
 /// Forgets the series of models and providers that are configured no more, so that a long life of reloads
@@ -287,18 +241,13 @@ struct Metrics {
     limits: limits::LimitMetrics,
     in_flight: IntGauge,
     open_streams: IntGauge,
-    connections: IntGauge,
-    connections_refused: IntCounter,
-    http2_resets_exceeded: IntCounter,
     buffered_bytes: IntGauge,
     spilled_bytes: IntGauge,
-    reloads: IntCounterVec,
-    generation: IntGauge,
-    loaded_at: IntGauge,
-    last_reload_ok: IntGauge,
     access_dropped: IntCounter,
+    clients: clients::ClientMetrics,
     process: process::ProcessMetrics,
     store: store::StoreMetrics,
+    reloads: reloads::ReloadMetrics,
     tls: tls::TlsMetrics,
     admin: admin::AdminMetrics,
     /// Handles by endpoint (the last slot: none) and model.
@@ -382,28 +331,14 @@ impl Metrics {
             limits: limits::LimitMetrics::new(&make),
             in_flight: make.gauge("forge_requests_in_flight", "Requests being served."),
             open_streams: make.gauge("forge_open_streams", "Answers being streamed."),
-            connections: make.gauge("forge_client_connections", "Client connections that are open."),
-            connections_refused: make
-                .counter("forge_client_connections_refused_total", "Client connections refused at a bound."),
-            http2_resets_exceeded: make.counter(
-                "forge_http2_resets_exceeded_total",
-                "HTTP/2 connections closed because their client cancelled too many streams.",
-            ),
             buffered_bytes: make.gauge("forge_buffered_bytes", "Request body bytes held in memory."),
             spilled_bytes: make.gauge("forge_spilled_bytes", "Request body bytes held in temporary files."),
-            reloads: make.counters(
-                "forge_config_reloads_total",
-                "Loads of routes.yaml, the first included.",
-                &["result"],
-            ),
-            generation: make.gauge("forge_config_generation", "Generation of the routes in force."),
-            loaded_at: make.gauge("forge_config_loaded_timestamp_seconds", "When the routes in force were loaded."),
-            last_reload_ok: make
-                .gauge("forge_config_last_reload_ok", "1: the last load succeeded, 0: it was rejected."),
             access_dropped: make
                 .counter("forge_access_log_dropped_total", "Access lines lost to a slow or failing file."),
+            clients: clients::ClientMetrics::new(&make),
             process: process::ProcessMetrics::new(&make),
             store: store::StoreMetrics::new(&make),
+            reloads: reloads::ReloadMetrics::new(&make),
             tls: tls::TlsMetrics::new(&make),
             admin: admin::AdminMetrics::new(&make),
             by_model: endpoint_names().map(|_| RwLock::default()).collect(),
@@ -416,14 +351,8 @@ impl Metrics {
     /// With the series that are worth a zero before their first event.
     fn started() -> Self {
         let metrics = Self::new();
-        metrics.start();
+        metrics.reloads.start();
         metrics
-    }
-
-    fn start(&self) {
-        for result in ["loaded", "rejected"] {
-            self.reloads.with_label_values(&[result]);
-        }
     }
 
     fn with_request_series(&self, record: &Record<'_>, observe: impl FnOnce(&RequestSeries)) {

@@ -54,7 +54,7 @@ impl HandOver {
     }
 
     /// SIGQUIT: to a process that was started with `--upgrade`, or is about to be.
-    pub(super) async fn to_waiting(self) {
+    pub(super) async fn wait_and_hand_over(self) {
         self.once(async || match self.appears(WAITING_MAX, || Ok(())).await? {
             true => Ok(()),
             false => Err(HandOverError::NobodyWaits(self.socket.clone())),
@@ -63,7 +63,7 @@ impl HandOver {
     }
 
     /// SIGUSR2: to a process that is started for it, from the program's path and with our arguments.
-    pub(super) async fn to_started(self) {
+    pub(super) async fn start_and_hand_over(self) {
         self.once(async || self.start().await).await;
     }
 

@@ -152,8 +152,8 @@ impl Signals {
             tokio::select! {
                 _ = self.hangup.recv() => reload(),
                 _ = self.terminate.recv() => lifecycle.drain(),
-                _ = self.quit.recv() => drop(tokio::spawn(hand_over.clone().to_waiting())),
-                _ = self.user_2.recv() => drop(tokio::spawn(hand_over.clone().to_started())),
+                _ = self.quit.recv() => drop(tokio::spawn(hand_over.clone().wait_and_hand_over())),
+                _ = self.user_2.recv() => drop(tokio::spawn(hand_over.clone().start_and_hand_over())),
                 _ = self.interrupt.recv() => {
                     if lifecycle.is_stopping() {
                         log::warn!("interrupted twice: leaving with {} requests open", metrics::in_flight());
