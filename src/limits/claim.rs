@@ -47,9 +47,18 @@ impl<'a> Claim<'a> {
             claimed(HolderKind::Global, "gateway", &snapshot.limits),
             claimed(HolderKind::Model, &model.name, &model.limits),
             claimed(HolderKind::Tier, &key.tier.name, &key.tier.shared),
-            claimed(HolderKind::Key, &key.name, &key.tier.limits),
         ];
-        Self::new(routed, Cost::default())
+        // What the tier grants to each key, and the key's own: the tightest of each kind counts.
+        let own = [&key.tier.limits, &key.limits];
+        let own =
+            own.map(|limits| Claimed { kind: HolderKind::Key, id: &key.id, name: &key.name, limits: limits.clone() });
+        let held = key.holders.iter().map(|(holder, limits)| Claimed {
+            kind: holder.kind,
+            id: &holder.id,
+            name: &holder.name,
+            limits: limits.clone(),
+        });
+        Self::new(routed.into_iter().chain(own).chain(held), Cost::default())
     }
 
     /// The same, expected to cost `cost`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forge::config::HolderKind;
 use forge::credential::Credential;
 use forge::store::*;
 
@@ -120,6 +121,28 @@ async fn a_rotated_key_has_its_grace() {
     becomes(&world.gateway, &old, 401).await;
     assert!(rotated.elapsed() < Duration::from_millis(2_000) + EVERYWHERE);
     assert_eq!(status(&world.gateway, &new).await, 200);
+}
+
+#[tokio::test]
+async fn limits_of_keys_and_holders_bind_together() {
+    let world = World::start().await;
+    let store = store_of(&world.gateway).await;
+    let limits = |json: &str| serde_json::from_str(json).unwrap();
+    let owner = NewHolder { limits: limits(r#"{"rpm": 3}"#), ..NewHolder::new(HolderKind::Owner, "alice") };
+    let owner = store.create_holder(&owner, &act()).await.unwrap().object().id.clone();
+    let (_, tight) = create(&store, |new| {
+        new.owner = Some(owner.clone());
+        new.limits = limits(r#"{"rpm": 1}"#);
+    })
+    .await;
+    let (_, loose) = create(&store, |new| new.owner = Some(owner.clone())).await;
+    assert_eq!(status(&world.gateway, &tight).await, 200);
+    let refused = world.gateway.send(&request(&tight)).await.expect(429);
+    assert!(refused.text().contains("key 'stored'"), "{}", refused.text());
+    assert_eq!(status(&world.gateway, &loose).await, 200);
+    assert_eq!(status(&world.gateway, &loose).await, 200);
+    let refused = world.gateway.send(&request(&loose)).await.expect(429);
+    assert!(refused.text().contains("owner 'alice'"), "{}", refused.text());
 }
 
 #[tokio::test]
