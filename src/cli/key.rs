@@ -18,12 +18,18 @@ pub(super) struct HashKeyArgs {
     /// Hash a key read from stdin instead of making one
     #[arg(long)]
     stdin: bool,
+    /// A token of the admin API instead, and the line of conf/forge.yaml that admits it
+    #[arg(long)]
+    admin: bool,
     /// The name of the key, as logs show it
     #[arg(long, default_value = "my-key")]
     name: String,
     /// The tier of routes.yaml that the key belongs to
-    #[arg(long, default_value = "pro")]
+    #[arg(long, default_value = "pro", conflicts_with = "admin")]
     tier: String,
+    /// What the token may do
+    #[arg(long, default_value = "read", requires = "admin", value_parser = ["read", "operate", "own"])]
+    role: String,
 }
 
 pub(super) fn hash_key(args: &HashKeyArgs) -> Result<(), Failure> {
@@ -31,12 +37,18 @@ pub(super) fn hash_key(args: &HashKeyArgs) -> Result<(), Failure> {
     let key = if args.stdin {
         read_key()?
     } else {
-        let key = Credential::random().map_err(|error| Failure::Fault(error.to_string()))?;
+        let made = if args.admin { Credential::random_admin() } else { Credential::random() };
+        let key = made.map_err(|error| Failure::Fault(error.to_string()))?;
         writeln!(out, "key:   {}", key.reveal())?;
         key
     };
     let (hash, name, tier) = (key.hash(), yaml(&args.name), yaml(&args.tier));
     writeln!(out, "hash:  {hash}\n")?;
+    if args.admin {
+        let line = format!("- {{ name: {name}, hash: \"{hash}\", role: {} }}", args.role);
+        writeln!(out, "In conf/forge.yaml, under `admin: tokens:`\n    {line}")?;
+        return Ok(());
+    }
     writeln!(out, "In routes.yaml, under `keys:`\n  - {{ name: {name}, hash: \"{hash}\", tier: {tier} }}")?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Owns arguments and what a person reads on a terminal. Each command is a file; a command prints its
 //! result to stdout, so that it can be piped, and what went wrong to stderr.
 
+mod admin;
 mod check;
 mod explain;
 mod key;
@@ -36,7 +37,10 @@ EXAMPLES
   forge run --conf conf/forge.yaml         with settings of the process
   forge check routes.yaml                  every fault, with line and hint
   forge explain --model gpt-5 --key demo   where would this request go, and why
-  forge hash-key                           a new client key, and the line that admits it
+  forge key create --name alice --tier pro  a new client key in the store, shown once
+  forge usage --by model                   what was used, and what it cost
+  forge admin token create --name me --role own   the first credential of the admin API
+  forge hash-key                           a new client key, and the line of routes.yaml that admits it
   forge schema > routes.schema.json        for editors that complete YAML
 
 SIGNALS (run)
@@ -47,7 +51,8 @@ SIGNALS (run)
 
 ENVIRONMENT
   RUST_LOG         what is logged, e.g. debug or forge=debug,pingora=warn   [default: info]
-  FORGE_DEMO_KEY   the key that the demo prints, instead of a random one";
+  FORGE_DEMO_KEY   the key that the demo prints, instead of a random one
+  FORGE_ADMIN_URL, FORGE_ADMIN_TOKEN   the admin API that key, holder, usage, apply and admin ask";
 
 /// An LLM gateway: the OpenAI and Anthropic APIs in front of any provider.
 #[derive(Debug, Parser)]
@@ -73,6 +78,16 @@ enum Command {
     Schema,
     /// Make a client key and the line of routes.yaml that admits it
     HashKey(key::HashKeyArgs),
+    /// Create, list, show, change, revoke and rotate keys of the store
+    Key(admin::KeyCommand),
+    /// Owners, teams and organisations that hold keys
+    Holder(admin::HolderCommand),
+    /// Show what was used, and what it cost
+    Usage(admin::UsageArgs),
+    /// Applications for keys: list, approve, reject
+    Apply(admin::ApplyCommand),
+    /// Credentials of the admin API, and its audit log
+    Admin(admin::AdminCommand),
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +126,11 @@ impl Cli {
             Some(Command::Explain(args)) => explain::explain(&args),
             Some(Command::Schema) => check::schema(),
             Some(Command::HashKey(args)) => key::hash_key(&args),
+            Some(Command::Key(command)) => command.run(),
+            Some(Command::Holder(command)) => command.run(),
+            Some(Command::Usage(args)) => args.run(),
+            Some(Command::Apply(command)) => command.run(),
+            Some(Command::Admin(command)) => command.run(),
         };
         match done {
             Ok(()) => ExitCode::from(EXIT_OK),
@@ -141,6 +161,15 @@ impl From<Faults> for Failure {
     }
 }
 
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Conf(faults) | StartError::Routes(faults) => Self::Faults(faults),
+            error => Self::Fault(error.to_string()),
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -149,12 +178,7 @@ impl From<io::Error> for Failure {
 
 fn serve(args: RunArgs) -> Result<(), Failure> {
     let handover = if args.upgrade { server::Listeners::TakeOver } else { server::Listeners::Bind };
-    server::run(server::Options { conf: args.conf, routes: args.routes, listeners: handover }).map_err(|error| {
-        match error {
-            StartError::Conf(faults) | StartError::Routes(faults) => Failure::Faults(faults),
-            error => Failure::Fault(error.to_string()),
-        }
-    })
+    Ok(server::run(server::Options { conf: args.conf, routes: args.routes, listeners: handover })?)
 }
 
 /// Prints each fault on a line of its own that editors can jump to.

@@ -123,7 +123,11 @@ pub fn run(options: Options) -> Result<(), StartError> {
     Process { conf, control, routes, certificates, store, listen, listeners, lifecycle }.serve()
 }
 
-fn read_conf(named: Option<&Path>) -> Result<ProcessConf, StartError> {
+/// The settings of the file that was named, else of the one at the default path, else the defaults.
+///
+/// # Errors
+/// Every fault of the file at once.
+pub fn read_conf(named: Option<&Path>) -> Result<ProcessConf, StartError> {
     let path = named.unwrap_or(Path::new(DEFAULT_CONF));
     if named.is_none() && path.symlink_metadata().is_err() {
         return Ok(ProcessConf::default());

@@ -14,6 +14,7 @@ mod support;
 
 mod adaptation;
 mod admin_api;
+mod admin_cli;
 mod admin_contract;
 mod admission;
 mod answers;
