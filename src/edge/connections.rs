@@ -68,11 +68,6 @@ impl Connections {
         Arc::new(Self { limits, open: Mutex::default() })
     }
 
-    /// Whether a connection is open.
-    pub(super) fn any(&self) -> bool {
-        self.open.lock().all > 0
-    }
-
     /// A place for a connection from `address`; `None` when a bound is reached. A connection without an address
     /// (a Unix socket) counts only in all.
     pub(super) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Permit> {

@@ -16,6 +16,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Protocol;
 use super::link::Link;
 
 /// Where a link is found once the engine has dropped its guard.
@@ -26,11 +27,12 @@ pub(super) type Home = Arc<Mutex<Option<Link>>>;
 pub(super) struct Guard {
     link: Option<Link>,
     home: Home,
+    protocol: Protocol,
 }
 
 impl Guard {
-    pub(super) fn new(link: Link, home: &Home) -> Self {
-        Self { link: Some(link), home: Arc::clone(home) }
+    pub(super) fn new(link: Link, home: &Home, protocol: Protocol) -> Self {
+        Self { link: Some(link), home: Arc::clone(home), protocol }
     }
 
     /// Makes ready for the next request of a connection that the engine kept. `None`: none may follow.
@@ -107,15 +109,7 @@ impl Shutdown for Guard {
     }
 }
 
-#[async_trait]
-impl Peek for Guard {
-    /// What the edge read to tell the protocol is what can be peeked at.
-    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        let Some(held) = self.link.as_ref().and_then(|link| link.held().get(..buf.len())) else { return Ok(false) };
-        buf.copy_from_slice(held);
-        Ok(true)
-    }
-}
+impl Peek for Guard {}
 
 impl UniqueID for Guard {
     fn id(&self) -> UniqueIDType {
@@ -132,8 +126,13 @@ impl Ssl for Guard {
         self.link.as_ref()?.stream().get_ssl_digest()
     }
 
+    /// HTTP/2 is said to be what was agreed on also where the client just began with it (h2c): the engine then
+    /// needs no look at its first bytes.
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.link.as_ref()?.stream().selected_alpn_proto()
+        match self.protocol {
+            Protocol::Http1 => self.link.as_ref()?.stream().selected_alpn_proto(),
+            Protocol::Http2 => Some(ALPN::H2),
+        }
     }
 }
 

@@ -143,6 +143,11 @@ impl Link {
         matches!(self.stage, Stage::Answering { .. })
     }
 
+    /// Whether the next request has not come yet, or not the whole of its head.
+    pub(super) fn awaits_request(&self) -> bool {
+        matches!(self.stage, Stage::Head(_)) && !self.ended
+    }
+
     /// Makes ready for the next request; false: none may follow.
     pub(super) fn next_request(&mut self) -> bool {
         let allowed = self.next == Next::Allowed && self.is_answering();

@@ -26,7 +26,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -56,30 +55,27 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many clients that found no place are told so at a time; the others are just closed.
 const TOLD_MAX: usize = 64;
-/// How often a draining process looks whether its clients have left.
-const LEAVING_POLL: Duration = Duration::from_millis(20);
 
-/// The application behind a listener: checks what comes, and hands it to the engine's HTTP application `A`.
-pub struct Edge<A> {
-    engine: Arc<A>,
+/// Stands between the listeners and the engine: checks what comes, and hands it to the engine's HTTP application.
+pub struct Edge {
     connections: Arc<Connections>,
     limits: Arc<LinkLimits>,
     tellers: Semaphore,
     tls: Option<TlsDoor>,
     /// Whether clients on idle connections are waited for once accepting has stopped.
     patient: watch::Receiver<bool>,
-    /// True once they are not.
-    closing: watch::Sender<bool>,
 }
 
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Http1,
     Http2,
 }
 
-impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
-    /// Stands before `engine`, which must take h2c.
-    pub fn new(engine: A, conf: &ClientConf, connections: ConnectionLimits) -> Self {
+impl Edge {
+    /// Holds clients to `conf` and `connections`.
+    pub fn new(conf: &ClientConf, connections: ConnectionLimits) -> Self {
         let limits = LinkLimits {
             head: HeadLimits::of(conf),
             header_timeout: conf.header_timeout,
@@ -88,13 +84,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
             h2_resets_max: conf.h2_resets_max,
         };
         Self {
-            engine: Arc::new(engine),
             connections: Connections::new(connections),
             limits: Arc::new(limits),
             tellers: Semaphore::new(TOLD_MAX),
             tls: None,
             patient: watch::Sender::new(false).subscribe(),
-            closing: watch::Sender::new(false),
         }
     }
 
@@ -113,8 +107,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
         self
     }
 
-    /// Serves one connection until it closes. Its handshake counts as a connection, too.
-    async fn serve(&self, io: Stream, shutdown: &ShutdownWatch) {
+    /// Serves one connection by `engine` until it closes. Its handshake counts as a connection, too.
+    pub async fn serve<A: Engine>(&self, engine: &Arc<A>, io: Stream, shutdown: &ShutdownWatch) {
         let client_ip = client_ip(&io);
         let tls = self.tls.as_ref().and_then(|door| door.of(&io));
         let permit = self.connections.admit(client_ip);
@@ -128,36 +122,53 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
             // To say so would cost a handshake.
             (Some(_), None) => return metrics::connection_refused(),
         };
-        self.serve_admitted(io, (client_ip, shutdown)).await;
+        self.serve_admitted(engine, io, (client_ip, shutdown)).await;
     }
 
-    async fn serve_admitted(&self, io: Stream, (client_ip, shutdown): (Option<IpAddr>, &ShutdownWatch)) {
+    async fn serve_admitted<A: Engine>(
+        &self,
+        engine: &Arc<A>,
+        io: Stream,
+        (client_ip, shutdown): (Option<IpAddr>, &ShutdownWatch),
+    ) {
         let (alpn, secure) = (io.selected_alpn_proto(), io.get_ssl_digest().is_some());
         let mut link = Link::new(io, Arc::clone(&self.limits));
         let spoken = tokio::select! {
             protocol = protocol(&mut link) => protocol,
-            () = true_of(self.closing.subscribe()) => None,
+            () = self.closing(shutdown) => None,
         };
         match (spoken, secure, alpn) {
             (None, _, _) => {}
             (Some(Protocol::Http2), false, _) | (Some(Protocol::Http2), true, Some(ALPN::H2)) => {
                 link.open_http2();
-                ServerApp::process_new(&self.engine, Box::new(Guard::new(link, &Home::default())), shutdown).await;
+                let guard = Guard::new(link, &Home::default(), Protocol::Http2);
+                ServerApp::process_new(engine, Box::new(guard), shutdown).await;
             }
             // HTTP/1 was not what ALPN agreed on: RFC 7301 section 3.2.
             (Some(Protocol::Http1), true, Some(ALPN::H2)) => {}
             // As HTTP/1, what HTTP/2 begins with is refused.
-            (Some(Protocol::Http1 | Protocol::Http2), _, _) => self.serve_http1(link, (client_ip, shutdown)).await,
+            (Some(Protocol::Http1 | Protocol::Http2), _, _) => {
+                let mut left = self.serve_http1(engine, link, shutdown).await;
+                // A draining engine lets connections go on which nothing has come, or not a whole head yet.
+                while let Some(mut link) = left.take() {
+                    if *shutdown.borrow() && link.awaits_request() && self.sends_more(&mut link, shutdown).await {
+                        left = self.serve_http1(engine, link, shutdown).await;
+                    } else {
+                        self.part(&mut link, client_ip).await;
+                    }
+                }
+            }
         }
     }
 
-    /// Request after request, as the engine's own loop does it, but each begins only after the one before.
-    async fn serve_http1(&self, link: Link, (client_ip, shutdown): (Option<IpAddr>, &ShutdownWatch)) {
+    /// Request after request, as the engine's own loop does it, but each begins only after the one before. Returns
+    /// the connection that is left.
+    async fn serve_http1<A: Engine>(&self, engine: &Arc<A>, link: Link, shutdown: &ShutdownWatch) -> Option<Link> {
         let home = Home::default();
-        let mut session = ServerSession::new_http1(Box::new(Guard::new(link, &home)));
+        let mut session = ServerSession::new_http1(Box::new(Guard::new(link, &home, Protocol::Http1)));
         let keepalive = whole_seconds(self.limits.keepalive);
         session.set_keepalive((!*shutdown.borrow()).then_some(keepalive));
-        while let Some(kept) = self.engine.process_new_http(session, shutdown).await {
+        while let Some(kept) = engine.process_new_http(session, shutdown).await {
             let (stream, settings) = kept.consume();
             let Some(stream) = Guard::next_request(stream) else { break };
             session = ServerSession::new_http1(stream);
@@ -167,9 +178,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
             // What the engine carries over is "for ever".
             session.set_keepalive(Some(keepalive));
         }
-        let link = home.lock().take();
-        if let Some(mut link) = link {
-            self.part(&mut link, client_ip).await;
+        home.lock().take()
+    }
+
+    /// Waits for more from a client of a draining process, where there is patience for it. Its next answer tells it
+    /// to close.
+    async fn sends_more(&self, link: &mut Link, shutdown: &ShutdownWatch) -> bool {
+        tokio::select! {
+            biased;
+            () = self.closing(shutdown) => false,
+            read = poll_fn(|cx| link.poll_fill(cx)) => read.is_ok_and(|count| count > 0),
         }
     }
 
@@ -186,18 +204,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
         }
     }
 
-    /// Waits for clients to leave, where there is patience for it. The engine tells each with its next answer.
-    async fn outlast_idle_connections(&self) {
+    /// Waits until idle connections are to be closed: when the process drains, or some time later.
+    async fn closing(&self, shutdown: &ShutdownWatch) {
+        true_of(shutdown.clone()).await;
         let mut patient = self.patient.clone();
-        let gone = async {
-            while self.connections.any() {
-                sleep(LEAVING_POLL).await;
-            }
-        };
         tokio::select! {
             biased;
             _ = patient.wait_for(|patient| !*patient) => {}
-            () = gone => {}
             () = sleep(idle_patience(self.limits.keepalive)) => {}
         }
     }
@@ -211,19 +224,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Edge<A> {
     }
 }
 
-#[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Edge<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        self.serve(stream, shutdown).await;
-        None
-    }
+/// What serves the requests that the edge lets through. Of HTTP/2 it is given the connection, whose
+/// `selected_alpn_proto` says so even without TLS.
+pub trait Engine: HttpServerApp + Send + Sync + 'static {}
 
-    async fn cleanup(&self) {
-        self.outlast_idle_connections().await;
-        self.closing.send_replace(true);
-        self.engine.http_cleanup().await;
-    }
-}
+impl<A: HttpServerApp + Send + Sync + 'static> Engine for A {}
 
 /// How long idle connections are waited for where there is patience: who asks often will have asked by then.
 pub fn idle_patience(keepalive: Duration) -> Duration {

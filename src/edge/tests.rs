@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
@@ -80,7 +81,7 @@ fn guard(pieces: Vec<Vec<u8>>, home: &Home) -> Stream {
         h2_resets_max: conf.h2_resets_max,
     };
     let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-    Box::new(Guard::new(Link::new(Box::new(Pieces(pieces)), Arc::new(limits)), home))
+    Box::new(Guard::new(Link::new(Box::new(Pieces(pieces)), Arc::new(limits)), home, Protocol::Http1))
 }
 
 /// What an engine that answers at once is given, request by request, and how the connection ends.

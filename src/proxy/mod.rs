@@ -9,6 +9,7 @@ mod admission;
 mod answer;
 pub mod body;
 mod call;
+pub mod connector;
 mod conversation;
 mod dns;
 mod exchange;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::Gateway;
+use super::connector::GatheringConnector;
 use super::dns::Dns;
 use super::lanes::{Known, Lanes};
 use super::upstream::{Peers, Route, Wire};
@@ -37,7 +38,7 @@ pub struct Prober {
     known: Known,
     dns: Dns,
     peers: Peers,
-    connector: Connector,
+    connector: Connector<GatheringConnector>,
 }
 
 /// Why a probe failed.
@@ -62,7 +63,7 @@ impl Gateway {
             known: self.known.clone(),
             dns: Dns::new(conf.upstream.dns_ttl_max),
             peers: Peers::new(conf.upstream.idle),
-            connector: Connector::new(None),
+            connector: Connector::new_custom(None, GatheringConnector::new(None)),
         }
     }
 }

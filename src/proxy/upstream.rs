@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer, PeerOptions, Scheme};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 
+use super::connector;
 use crate::config::{HttpVersions, Origin, Provider, Timeouts};
 
 /// Concurrent requests on one HTTP/2 connection. RFC 9113 section 6.5.2 recommends at least 100.
@@ -112,10 +113,10 @@ impl Peers {
 
 fn alpn(route: &Route<'_>) -> ALPN {
     match (route.wire, route.provider.http) {
-        (Wire::WebSocket, _) | (Wire::Http, HttpVersions::Http1) => ALPN::H1,
+        (Wire::WebSocket, _) => ALPN::H1,
         (Wire::Http, HttpVersions::Http2) => ALPN::H2,
         (Wire::Http, HttpVersions::Auto) if route.origin.tls => ALPN::H2H1,
-        (Wire::Http, HttpVersions::Auto) => ALPN::H1,
+        (Wire::Http, HttpVersions::Auto | HttpVersions::Http1) => connector::alpn(),
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::connectors::ConnectorOptions;
 use pingora_core::server::Server;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy;
+use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
 use tokio::sync::watch;
 
 use super::lifecycle::ENGINE_GRACE_EXTRA;
@@ -17,10 +18,14 @@ use super::{Listeners, StartError};
 use crate::config::ProcessConf;
 use crate::edge::{self, ConnectionLimits, Edge, Tls};
 use crate::proxy::Gateway;
+use crate::proxy::connector::GatheringConnector;
 
 /// The engine's own bound on attempts. A model's `retry.attempts` (16 at most) and the one extra try after
 /// a pooled connection turned out dead stay below it.
 const ATTEMPTS_MAX: usize = 32;
+
+/// The engine with the gateway in it.
+type DataPlane = HttpProxy<Gateway, GatheringConnector>;
 
 /// Where clients connect; every port is known.
 #[derive(Debug, Clone)]
@@ -50,25 +55,39 @@ pub(super) fn server(conf: &ProcessConf, gateway: Gateway, doors: Doors) -> Serv
     let Doors { addresses, tls, listeners, patient } = doors;
     let opt = Opt { upgrade: listeners == Listeners::TakeOver, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, engine_conf(conf));
-    let mut options = HttpServerOptions::default();
-    options.h2c = true;
-    options.h2_idle_timeout = Some(conf.clients.keepalive);
-    let mut engine = http_proxy(&server.configuration, gateway);
-    engine.server_options = Some(options);
-    engine.h2_options = Some(edge::http2_options(&conf.clients));
     let limits = ConnectionLimits::of(&conf.clients, edge::raise_descriptor_limit());
     log::info!("at most {} client connections, {} from one address", limits.max, limits.per_address_max);
-    let mut edge = Edge::new(engine, &conf.clients, limits).with_patience(patient);
+    let mut edge = Edge::new(&conf.clients, limits).with_patience(patient);
     if let Some(tls) = tls {
         edge = edge.with_tls(tls, addresses.tls.clone());
     }
-    let mut service = Service::new("forge".to_owned(), edge);
+    let mut service = service(&server.configuration, gateway, edge);
+    if let Some(engine) = service.app_logic_mut() {
+        engine.h2_options = Some(edge::http2_options(&conf.clients));
+        engine.server_options.get_or_insert_default().h2_idle_timeout = Some(conf.clients.keepalive);
+    }
     for address in addresses.all() {
         service.add_tcp(&address.to_string());
     }
     server.add_service(service);
     server.bootstrap();
     server
+}
+
+/// The engine, which leaves every connection to the edge and is given requests by it.
+fn service(conf: &Arc<ServerConf>, gateway: Gateway, edge: Edge) -> Service<DataPlane> {
+    let edge = Arc::new(edge);
+    let serve: ProcessCustomSession<Gateway, GatheringConnector> = Arc::new(move |engine, connection, shutdown| {
+        let (edge, shutdown) = (Arc::clone(&edge), shutdown.clone());
+        Box::pin(async move {
+            edge.serve(&engine, connection, &shutdown).await;
+            None
+        })
+    });
+    let mut options = HttpServerOptions::default();
+    options.force_custom = true;
+    let connector = GatheringConnector::new(Some(ConnectorOptions::from_server_conf(conf)));
+    ProxyServiceBuilder::new(conf, gateway).name("forge").custom(connector, serve).server_options(options).build()
 }
 
 fn engine_conf(conf: &ProcessConf) -> ServerConf {

@@ -152,7 +152,8 @@ impl JsonScanner {
 
     /// Puts `name` where the model's value stands, or a whole member first in the object.
     pub(super) fn splice(&self, name: &str) -> Splice {
-        let value = serde_json::Value::from(name).to_string();
+        // A string can always be written.
+        let value = serde_json::to_string(name).unwrap_or_default();
         let (at, with) = match self.fields.model_span() {
             Some(span) => (span, value),
             None => {
