@@ -4,7 +4,7 @@
 #
 #   scripts/setup.sh build    Rust and a C compiler are expected; cmake is installed
 #   scripts/setup.sh sdk      Python is expected; venv support is installed
-#   scripts/setup.sh databases  Postgres is installed; the tests start servers of their own
+#   scripts/setup.sh databases  Postgres and Redis are installed; the tests start servers of their own
 #   scripts/setup.sh bench    nginx is installed
 #   scripts/setup.sh fuzz     a C++ compiler, which libFuzzer is built with, is installed
 set -euo pipefail
@@ -57,6 +57,7 @@ sdk() {
 databases() {
   have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt postgresql ||
     die "no Postgres, which the stores' tests start: install postgresql"
+  have redis-server || apt redis-server || die "no Redis, which the limits' tests start: install redis-server"
 }
 
 bench() {

@@ -33,7 +33,7 @@ use maker::Maker;
 pub use admin::{AdminRefusal, ApplicationResult, admin_refused, admin_request, application};
 pub use clients::{client_connections, connection_refused, hold_connection, http2_resets_exceeded};
 pub use ejection::Ejection;
-pub use limits::limited;
+pub use limits::{limited, limits_server, limits_shared};
 pub use outcome::Outcome;
 pub use probe::{Probed, probe};
 pub use reloads::{Reload, reload};

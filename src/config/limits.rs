@@ -18,6 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::amount;
 use super::finding::nearest;
 use super::place::Place;
+use super::secret::Secrets;
+use super::store::ConnectionUrl;
 
 /// The largest amount of a limit: what a minute's bucket can count exactly, also in Redis' numbers.
 pub(super) const AMOUNT_MAX: u64 = 100_000_000_000;
@@ -307,6 +309,31 @@ fn budgets(budgets: Budgets) -> Result<Vec<Limit>, String> {
 
 /// What a budget looks like, for a message.
 pub(super) const BUDGET_EXPECTED: &str = "an amount and a period: 50 USD/month, 5 USD/day or 10M tokens/month";
+
+/// `limits:` in conf/forge.yaml: who counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LimitsConf {
+    /// `memory`: this process, for itself.
+    #[default]
+    Memory,
+    /// `redis://…`, `rediss://…`: a server, for every process that uses it.
+    Redis(ConnectionUrl),
+}
+
+impl LimitsConf {
+    /// Reads it; says what is wrong with it.
+    pub(super) fn read(place: &Place<'_>, secrets: &Secrets<'_>) -> Option<Self> {
+        let text = secrets.resolve_or_text(place)?;
+        if text == "memory" {
+            return Some(Self::Memory);
+        }
+        if ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return ConnectionUrl::read(place, secrets, &text).map(Self::Redis);
+        }
+        place.fault("not 'memory', 'redis://[:PASSWORD@]HOST[:PORT][/DATABASE]', 'rediss://…' or 'redis+unix://PATH'");
+        None
+    }
+}
 
 /// Whose limits: the closed set of holders, the widest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

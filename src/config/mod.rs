@@ -37,7 +37,7 @@ pub use clients::ClientConf;
 pub use files::FileWatch;
 pub use finding::{Faults, Finding, nearest};
 pub use key::Key;
-pub use limits::{Holder, HolderKind, Limit, LimitKind, LimitSet};
+pub use limits::{Holder, HolderKind, Limit, LimitKind, LimitSet, LimitsConf};
 pub use load::{DemoAddress, EnvLookup, Loaded, Surroundings, check, load};
 pub use price::{Price, Prices, Quantities};
 pub use probe::Probe;

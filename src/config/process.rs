@@ -8,6 +8,7 @@ use super::admin::{AdminConf, ApplyConf};
 use super::amount;
 use super::clients::ClientConf;
 use super::finding::Faults;
+use super::limits::LimitsConf;
 use super::load::text_of;
 use super::place::{Place, Report};
 use super::secret::{Secrets, read_regular};
@@ -49,6 +50,8 @@ pub struct ProcessConf {
     pub upstream: UpstreamConf,
     /// `store`: the database. Default `sqlite:data/forge.db`.
     pub store: StoreConf,
+    /// `limits`: who counts what limits limit. Default `memory`.
+    pub limits: LimitsConf,
 }
 
 /// How a log line is written.
@@ -137,6 +140,7 @@ impl ProcessConf {
             clients: root.get("bounds").map_or(default.clients, |bounds| ClientConf::read(&bounds)),
             upstream: root.get("upstream").map_or(default.upstream, |upstream| UpstreamConf::read(&upstream)),
             store: root.get("store").and_then(|store| StoreConf::read(&store, secrets)).unwrap_or(default.store),
+            limits: root.get("limits").and_then(|limits| LimitsConf::read(&limits, secrets)).unwrap_or_default(),
         }
     }
 }
@@ -203,6 +207,7 @@ impl Default for ProcessConf {
             clients: ClientConf::default(),
             upstream: UpstreamConf::default(),
             store: StoreConf::default(),
+            limits: LimitsConf::default(),
         }
     }
 }

@@ -258,6 +258,7 @@ pub(super) const PROCESS: Shape = map(&[
     key("bounds", map(BOUNDS), "Bounds on what is held."),
     key("upstream", map(UPSTREAM), "The connection pool."),
     key("store", Shape::Text, "Keys and usage: sqlite:PATH, postgres://…, none; or env:NAME, file:PATH."),
+    key("limits", Shape::Text, "Who counts: memory, or redis://… for a fleet; or env:NAME, file:PATH."),
 ]);
 
 const CLIENT_TLS: &[Key] = &[

@@ -85,7 +85,7 @@ pub struct Gauge {
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub kind: LimitKind,
-    /// What the limit was when it was last looked at.
+    /// What the limit was when it was last decided on.
     pub amount: u64,
     pub level: Level,
     /// What of the fleet's share lies here; unused on one machine.
@@ -109,7 +109,6 @@ impl Bucket {
 
     /// Brings the count up to `now`.
     pub fn advance(&mut self, amount: u64, now: Now) {
-        self.amount = amount;
         match &mut self.level {
             Level::Meter(meter) => meter.drain(amount, now.mono_ms),
             Level::Window(period, window) => window.roll(period.number(now.unix_ms)),

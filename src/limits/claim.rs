@@ -42,23 +42,21 @@ impl<'a> Claim<'a> {
 
     /// What `key` comes under when it calls `model`. Its cost is still to be said.
     pub fn of(snapshot: &'a Snapshot, key: &'a Key, model: &'a Model) -> Self {
-        let claimed = |kind, name: &'a str, limits: &LimitSet| Claimed { kind, id: name, name, limits: limits.clone() };
+        let claimed = |kind, (id, name): (&'a str, &'a str), limits: &LimitSet| {
+            let limits = limits.clone();
+            (!limits.is_empty()).then_some(Claimed { kind, id, name, limits })
+        };
         let routed = [
-            claimed(HolderKind::Global, "gateway", &snapshot.limits),
-            claimed(HolderKind::Model, &model.name, &model.limits),
-            claimed(HolderKind::Tier, &key.tier.name, &key.tier.shared),
+            claimed(HolderKind::Global, ("", "gateway"), &snapshot.limits),
+            claimed(HolderKind::Model, (&model.name, &model.name), &model.limits),
+            claimed(HolderKind::Tier, (&key.tier.name, &key.tier.name), &key.tier.shared),
+            // What the tier grants to each key and the key's own: the tighter of each kind counts.
+            claimed(HolderKind::Key, (&key.id, &key.name), &key.tier.limits),
+            claimed(HolderKind::Key, (&key.id, &key.name), &key.limits),
         ];
-        // What the tier grants to each key, and the key's own: the tightest of each kind counts.
-        let own = [&key.tier.limits, &key.limits];
-        let own =
-            own.map(|limits| Claimed { kind: HolderKind::Key, id: &key.id, name: &key.name, limits: limits.clone() });
-        let held = key.holders.iter().map(|(holder, limits)| Claimed {
-            kind: holder.kind,
-            id: &holder.id,
-            name: &holder.name,
-            limits: limits.clone(),
-        });
-        Self::new(routed.into_iter().chain(own).chain(held), Cost::default())
+        let stored =
+            key.holders.iter().map(|(holder, limits)| claimed(holder.kind, (&holder.id, &holder.name), limits));
+        Self::new(routed.into_iter().chain(stored).flatten(), Cost::default())
     }
 
     /// The same, expected to cost `cost`.

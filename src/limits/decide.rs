@@ -64,9 +64,17 @@ pub(super) enum Decision {
 
 /// Decides on `cost` under the limits of `holds`.
 pub(super) fn decide(holds: &[Hold], cost: &Cost, (basis, now): (Basis, Now)) -> Decision {
-    let mut locked = lock(holds);
+    decide_locked(holds, &mut lock(holds), (cost, basis, now))
+}
+
+/// As [`decide`], where the holders are locked already.
+pub(super) fn decide_locked(
+    holds: &[Hold],
+    locked: &mut [Locked<'_>],
+    (cost, basis, now): (&Cost, Basis, Now),
+) -> Decision {
     let mut verdict = Verdict::default();
-    for (index, (hold, buckets)) in holds.iter().zip(&mut locked).enumerate() {
+    for (index, (hold, buckets)) in holds.iter().zip(locked.iter_mut()).enumerate() {
         for limit in hold.limits.iter() {
             let bucket = buckets.of(limit.kind);
             let wait = wait(bucket, (limit, cost.units(limit.kind)), (basis, now));
@@ -74,13 +82,11 @@ pub(super) fn decide(holds: &[Hold], cost: &Cost, (basis, now): (Basis, Now)) ->
         }
     }
     match verdict {
-        Verdict { refusal: Some(refusal), .. } => {
-            Decision::Refused(refusal, standing(holds, &mut locked, (basis, now)))
-        }
+        Verdict { refusal: Some(refusal), .. } => Decision::Refused(refusal, standing(holds, locked, (basis, now))),
         Verdict { ask: true, .. } => Decision::Ask,
         Verdict { .. } => {
-            let marks = take(holds, &mut locked, (cost, basis));
-            Decision::Taken(marks, standing(holds, &mut locked, (basis, now)))
+            let marks = take(holds, locked, (cost, basis));
+            Decision::Taken(marks, standing(holds, locked, (basis, now)))
         }
     }
 }
@@ -111,24 +117,25 @@ enum Wait {
 }
 
 fn wait(bucket: &mut Bucket, (limit, cost): (Limit, u64), (basis, now): (Basis, Now)) -> Wait {
-    let cost = cost.min(limit.amount);
-    let amount = match basis {
-        Basis::Whole | Basis::Leased => limit.amount,
-        Basis::Share(nodes) => bucket.lease.share(&bucket.level, limit.amount, nodes),
-    };
+    let (amount, cost) = (limit.amount, cost.min(limit.amount));
+    bucket.amount = amount;
     bucket.advance(amount, now);
-    match basis {
-        Basis::Leased if bucket.lease.covers(cost, now) => Wait::None,
-        Basis::Leased => bucket.lease.refused(cost, now).map_or(Wait::Ask, Wait::For),
-        Basis::Whole | Basis::Share(_) => match bucket.wait_ms((amount, cost), now) {
-            0 => Wait::None,
-            wait_ms => Wait::For(wait_ms),
-        },
-    }
+    let wait_ms = match (basis, &bucket.level) {
+        (Basis::Leased, _) if bucket.lease.covers(cost, now) => 0,
+        (Basis::Leased, _) => return bucket.lease.refused(cost, now).map_or(Wait::Ask, Wait::For),
+        (Basis::Whole, _) => bucket.wait_ms((amount, cost), now),
+        (Basis::Share(_), _) if cost == 0 => 0,
+        (Basis::Share(nodes), Level::Meter(_)) => bucket.lease.wait_alone_ms((amount, cost), nodes, now),
+        (Basis::Share(nodes), Level::Window(..) | Level::Count(_)) => {
+            let share = bucket.lease.share(&bucket.level, amount, nodes);
+            bucket.wait_ms((share, cost), now)
+        }
+    };
+    if wait_ms == 0 { Wait::None } else { Wait::For(wait_ms) }
 }
 
 /// Takes `cost` of every limit, whether it fits or not. Returns when, for each limit in order.
-pub(super) fn take(holds: &[Hold], locked: &mut [Locked<'_>], (cost, basis): (&Cost, Basis)) -> Vec<Mark> {
+fn take(holds: &[Hold], locked: &mut [Locked<'_>], (cost, basis): (&Cost, Basis)) -> Vec<Mark> {
     let mut marks = Vec::with_capacity(8);
     for (hold, buckets) in holds.iter().zip(locked) {
         for limit in hold.limits.iter() {
@@ -138,7 +145,7 @@ pub(super) fn take(holds: &[Hold], locked: &mut [Locked<'_>], (cost, basis): (&C
             match (basis, &bucket.level) {
                 (Basis::Whole, _) => {}
                 (Basis::Leased, _) => bucket.lease.spend(units),
-                (Basis::Share(_), Level::Meter(_)) => bucket.lease.overspent(units),
+                (Basis::Share(nodes), Level::Meter(_)) => bucket.lease.take_alone(units, nodes),
                 (Basis::Share(_), Level::Window(..) | Level::Count(_)) => {}
             }
         }
@@ -147,7 +154,7 @@ pub(super) fn take(holds: &[Hold], locked: &mut [Locked<'_>], (cost, basis): (&C
 }
 
 /// How near the limits of `holds` are.
-pub(super) fn standing(holds: &[Hold], locked: &mut [Locked<'_>], (basis, now): (Basis, Now)) -> Standing {
+fn standing(holds: &[Hold], locked: &mut [Locked<'_>], (basis, now): (Basis, Now)) -> Standing {
     let mut standing = Standing::default();
     for (hold, buckets) in holds.iter().zip(locked) {
         for limit in hold.limits.iter() {

@@ -39,6 +39,11 @@ pub struct Meter {
 pub struct Mark(u64);
 
 impl Meter {
+    /// A meter of `amount` that has room for so many units at `now_ms`.
+    pub fn with_room((amount, room): (u64, u64), now_ms: u64) -> Self {
+        Self { parts: parts(amount.saturating_sub(room)), at_ms: now_ms, ever: 0 }
+    }
+
     /// Lets drain what has drained by `now_ms` at `amount` a minute. A clock that steps back drains nothing, and
     /// goes on from where it is.
     pub fn drain(&mut self, amount: u64, now_ms: u64) {

@@ -6,7 +6,7 @@
 //! amount owed, for a day, a month and slots as the whole count of this node, which may be told any number of times.
 
 use super::bucket::Level;
-use super::gcra::{MINUTE_MS, Now};
+use super::gcra::{MINUTE_MS, Meter, Now};
 
 /// How long what was granted may be spent.
 pub(super) const LEASE_MS: u64 = 1_000;
@@ -26,7 +26,11 @@ pub(super) struct Lease {
     wish: u64,
     /// Of a minute's limit: used (or, if negative, not used) beyond what the server knows.
     pub owed: i64,
+    /// What the server was told last of a window or slots.
+    pub told: Option<(u64, u64)>,
     refused: Refused,
+    /// Of a minute's limit: everyone's count, as the server said it last.
+    view: Meter,
     seen: Seen,
 }
 
@@ -39,12 +43,11 @@ struct Refused {
     believed_until_ms: u64,
 }
 
-/// What the server said last.
+/// What the server said last of a window or slots.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     /// What was left for everyone.
     room: u64,
-    at_ms: u64,
     /// Of a window: which.
     number: u64,
     /// Of a window: how much this node may use of it if it hears no more.
@@ -87,7 +90,7 @@ impl Lease {
     }
 
     /// Takes in what the server said to a request for `cost`, made by one of `nodes`.
-    pub fn answered(&mut self, level: &Level, (cost, answer, nodes): (u64, Answer, u64), now: Now) {
+    pub fn answered(&mut self, (level, amount): (&Level, u64), (cost, answer, nodes): (u64, Answer, u64), now: Now) {
         let period = if matches!(level, Level::Count(_)) { SLOT_LEASE_MS } else { LEASE_MS };
         if answer.granted > 0 {
             self.spare = self.spare.saturating_add(answer.granted);
@@ -97,17 +100,25 @@ impl Lease {
             let believed_until_ms = now.mono_ms + answer.wait_ms.min(REFUSAL_MS_MAX);
             self.refused = Refused { cost, fits_at_ms: now.mono_ms + answer.wait_ms, believed_until_ms };
         }
-        let (number, own) = match level {
-            Level::Window(_, window) => (window.number, window.taken()),
-            Level::Meter(_) | Level::Count(_) => (0, 0),
-        };
-        let entitled = own.saturating_add(self.spare).saturating_add(answer.room / nodes.max(1));
-        self.seen = Seen { room: answer.room, at_ms: now.mono_ms, number, entitled };
+        match level {
+            Level::Meter(_) => self.view = Meter::with_room((amount, answer.room), now.mono_ms),
+            Level::Window(_, window) => {
+                let own = window.taken().saturating_add(self.spare);
+                let entitled = own.saturating_add(answer.room / nodes.max(1));
+                self.seen = Seen { room: answer.room, number: window.number, entitled };
+            }
+            Level::Count(_) => self.seen.room = answer.room,
+        }
+    }
+
+    /// Whether there is something that was not spent in time.
+    pub fn expired(&self, now: Now) -> bool {
+        self.spare > 0 && now.mono_ms >= self.until_ms
     }
 
     /// Takes back what was not spent in time.
     pub fn expire(&mut self, (level, amount): (&Level, u64), now: Now) {
-        if now.mono_ms < self.until_ms || self.spare == 0 {
+        if !self.expired(now) {
             return;
         }
         if let Level::Meter(_) = level {
@@ -128,7 +139,8 @@ impl Lease {
         self.owed = self.owed.saturating_sub_unsigned(units);
     }
 
-    /// How much this node lets through while it cannot ask: its share of `amount` among `nodes`, at least 1.
+    /// How much of a window or of slots this node lets through while it cannot ask: its share of `amount` among
+    /// `nodes`, at least 1.
     pub fn share(&self, level: &Level, amount: u64, nodes: u64) -> u64 {
         let equal = amount / nodes.max(1);
         let share = match level {
@@ -138,13 +150,30 @@ impl Lease {
         share.clamp(1, amount)
     }
 
+    /// How long `cost` has to wait under a minute's limit while this node cannot ask: as if each of `nodes` did the
+    /// same, starting from what the server said last.
+    pub fn wait_alone_ms(&mut self, (amount, cost): (u64, u64), nodes: u64, now: Now) -> u64 {
+        self.view.drain(amount, now.mono_ms);
+        self.view.wait_ms(amount, cost.saturating_mul(nodes))
+    }
+
+    /// Takes `cost` of a minute's limit while this node cannot ask; the server will be told.
+    pub fn take_alone(&mut self, cost: u64, nodes: u64) {
+        self.view.charge(cost.saturating_mul(nodes));
+        self.overspent(cost);
+    }
+
     /// What is left of `amount` for everyone, as far as is known.
     pub fn room(&self, level: &Level, amount: u64, now: Now) -> u64 {
-        let drained = match level {
-            Level::Meter(_) => now.mono_ms.saturating_sub(self.seen.at_ms).saturating_mul(amount) / MINUTE_MS,
-            Level::Window(..) | Level::Count(_) => 0,
+        let room = match level {
+            Level::Meter(_) => {
+                let mut view = self.view;
+                view.drain(amount, now.mono_ms);
+                view.remaining(amount)
+            }
+            Level::Window(..) | Level::Count(_) => self.seen.room,
         };
-        self.seen.room.saturating_add(self.spare).saturating_add(drained).min(amount)
+        room.saturating_add(self.spare).min(amount)
     }
 
     /// Whether there is nothing to give back or to tell.

@@ -8,12 +8,11 @@
 //! requests, answers, the store; whoever has a store [saves](Limits::unsaved) and [restores](Limits::restore) the
 //! counts of days and months.
 
-#![allow(dead_code, reason = "leases are for Redis, whose part lands next")]
-
 mod bucket;
 mod claim;
 mod clock;
 mod decide;
+mod fleet;
 pub mod gcra;
 mod lease;
 mod reservation;
@@ -31,18 +30,21 @@ pub use claim::{Claim, Claimed};
 use clock::Clock;
 pub use decide::Standing;
 use decide::{Basis, Decision, Refusal, decide};
+use fleet::Fleet;
 use gcra::Now;
 pub use reservation::Reservation;
 pub use saved::SavedCount;
 use table::{Hold, Table};
 pub use typical::Typical;
 
-use crate::config::{HolderKind, Limit};
+use crate::config::{ConnectionUrl, HolderKind, Limit};
 
 /// Every count of this process.
 pub struct Limits {
-    table: Table,
+    table: Arc<Table>,
     clock: Arc<Clock>,
+    /// `None`: this process counts for itself.
+    fleet: Option<Fleet>,
     typical: Typical,
 }
 
@@ -88,7 +90,19 @@ impl Default for Limits {
 impl Limits {
     /// Counts in memory, for this process alone.
     pub fn new() -> Self {
-        Self { table: Table::new(), clock: Arc::new(Clock::started()), typical: Typical::default() }
+        let (table, clock) = (Arc::new(Table::new()), Arc::new(Clock::started()));
+        Self { table, clock, fleet: None, typical: Typical::default() }
+    }
+
+    /// Counts for a fleet, through the server at `url`, and the task that speaks with it: to be run where waiting for a
+    /// server hurts nobody.
+    ///
+    /// # Errors
+    /// `url` is no Redis URL.
+    pub fn shared(url: &ConnectionUrl) -> Result<(Self, impl Future<Output = ()> + Send + use<>), String> {
+        let limits = Self::new();
+        let (fleet, task) = Fleet::new(url, (Arc::clone(&limits.table), Arc::clone(&limits.clock)))?;
+        Ok((Self { fleet: Some(fleet), ..limits }, task))
     }
 
     /// The time, as limits read it.
@@ -96,19 +110,37 @@ impl Limits {
         self.clock.now()
     }
 
-    /// Takes what `claim` is expected to cost, of all limits or of none.
+    /// Takes what `claim` is expected to cost, of all limits or of none. Waits at most 20 ms, for a shared limit only.
     ///
     /// # Errors
     /// A limit has no room, or nothing more can be counted.
     pub async fn reserve(&self, claim: Claim<'_>) -> Result<Reservation, Denied> {
-        self.reserve_now(&claim)
+        let holds = self.holds(&claim)?;
+        let Some(fleet) = &self.fleet else {
+            let decision = decide(&holds, &claim.cost, (Basis::Whole, self.now()));
+            return self.decided(&claim, holds, decision);
+        };
+        let decision = match decide(&holds, &claim.cost, (fleet.basis(), self.now())) {
+            Decision::Ask => match fleet.ask(&holds, claim.cost).await {
+                Some(Ok(reservation)) => return Ok(reservation),
+                Some(Err(decision)) => decision,
+                None => Decision::Ask,
+            },
+            decision => decision,
+        };
+        let decision = match decision {
+            // Nobody answered in time, or others were quicker.
+            Decision::Ask => decide(&holds, &claim.cost, (fleet.share(), self.now())),
+            decision => decision,
+        };
+        self.decided(&claim, holds, decision)
     }
 
-    fn reserve_now(&self, claim: &Claim<'_>) -> Result<Reservation, Denied> {
-        let (holds, now) = (self.holds(claim)?, self.now());
-        match decide(&holds, &claim.cost, (Basis::Whole, now)) {
+    fn decided(&self, claim: &Claim<'_>, holds: Vec<Hold>, decision: Decision) -> Result<Reservation, Denied> {
+        match decision {
             Decision::Taken(marks, standing) => {
-                Ok(Reservation::new(Arc::clone(&self.clock), (holds, marks), (claim.cost, standing)))
+                let fleet = self.fleet.as_ref().map(|fleet| Arc::clone(&fleet.state));
+                Ok(Reservation::new((Arc::clone(&self.clock), fleet), (holds, marks), (claim.cost, standing)))
             }
             Decision::Refused(refusal, standing) => Err(denied(claim, refusal, standing)),
             Decision::Ask => Err(Denied::Full),
@@ -127,7 +159,7 @@ impl Limits {
                     Some(buckets) => {
                         let bucket = buckets.of(limit.kind);
                         bucket.advance(limit.amount, now);
-                        decide::gauge(bucket, limit.amount, (Basis::Whole, now))
+                        decide::gauge(bucket, limit.amount, (self.basis(), now))
                     }
                     None => Gauge { limit: limit.amount, remaining: limit.amount, reset_ms: 0 },
                 };
@@ -135,6 +167,11 @@ impl Limits {
             }
         }
         current
+    }
+
+    /// Whether limits are counted with the fleet now.
+    pub fn is_shared(&self) -> bool {
+        self.basis() == Basis::Leased
     }
 
     /// What models usually answer.
@@ -145,6 +182,10 @@ impl Limits {
     /// Forgets who has nothing left to count; to be called about once a minute.
     pub fn sweep(&self) {
         self.table.sweep(self.now());
+    }
+
+    fn basis(&self) -> Basis {
+        self.fleet.as_ref().map_or(Basis::Whole, Fleet::basis)
     }
 
     fn holds(&self, claim: &Claim<'_>) -> Result<Vec<Hold>, Denied> {

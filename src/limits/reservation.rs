@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bucket::{Cost, Ending, Taken};
 use super::clock::Clock;
 use super::decide::Standing;
+use super::fleet::State;
 use super::gcra::Mark;
 use super::table::Hold;
 
@@ -13,6 +14,7 @@ use super::table::Hold;
 #[must_use = "a reservation that is dropped is released"]
 pub struct Reservation {
     clock: Arc<Clock>,
+    fleet: Option<Arc<State>>,
     holds: Vec<Hold>,
     /// Of each limit of each holder, in order.
     marks: Vec<Mark>,
@@ -22,11 +24,11 @@ pub struct Reservation {
 
 impl Reservation {
     pub(super) fn new(
-        clock: Arc<Clock>,
+        (clock, fleet): (Arc<Clock>, Option<Arc<State>>),
         (holds, marks): (Vec<Hold>, Vec<Mark>),
         (cost, standing): (Cost, Standing),
     ) -> Self {
-        Self { clock, holds, marks, cost, standing }
+        Self { clock, fleet, holds, marks, cost, standing }
     }
 
     /// How near the limits were when it was made, itself included.
@@ -55,6 +57,9 @@ impl Reservation {
             for (limit, mark) in hold.limits.iter().zip(&mut marks) {
                 let taken = Taken { amount: limit.amount, cost: self.cost, mark: *mark };
                 buckets.of(limit.kind).end(&taken, ending, now);
+            }
+            if let Some(fleet) = &self.fleet {
+                fleet.changed(&hold.state, &mut buckets);
             }
         }
     }

@@ -21,9 +21,12 @@ pub struct SavedCount {
 
 impl Limits {
     /// Counts that changed since they were last asked for; whoever asks is to save them, each in the place of the one
-    /// with the same holder, id, kind and window.
+    /// with the same holder, id, kind and window. None where a fleet shares its counts: its server keeps them.
     pub fn unsaved(&self) -> Vec<SavedCount> {
         let mut counts = Vec::new();
+        if self.fleet.is_some() {
+            return counts;
+        }
         for state in self.table.all() {
             for bucket in state.buckets.lock().iter_mut().filter(|bucket| bucket.unsaved) {
                 bucket.unsaved = false;
@@ -46,6 +49,9 @@ impl Limits {
 
     /// Takes over what an earlier process counted; before the first request.
     pub fn restore(&self, counts: impl IntoIterator<Item = SavedCount>) {
+        if self.fleet.is_some() {
+            return;
+        }
         for count in counts {
             let Ok(state) = self.table.find(count.holder, &count.id) else { continue };
             if let Level::Window(_, window) = &mut state.buckets.lock().of(count.kind).level

@@ -72,6 +72,7 @@ pub(super) struct Full;
 type Shard = RwLock<HashMap<Arc<str>, Arc<HolderState>>>;
 
 /// Every active holder.
+#[derive(Debug)]
 pub(super) struct Table {
     hasher: RandomState,
     kinds: Vec<Vec<Shard>>,

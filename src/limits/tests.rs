@@ -33,7 +33,7 @@ fn at(ms: u64) -> Now {
 /// Reserves when it is `now`, and leaves the clock there.
 fn reserve_at(limits: &Limits, claim: &Claim<'_>, now: Now) -> Result<Reservation, Denied> {
     *limits.clock.set.lock() = Some(now);
-    limits.reserve_now(claim)
+    futures::executor::block_on(limits.reserve(claim.clone()))
 }
 
 fn refused(result: Result<Reservation, Denied>) -> (HolderKind, LimitKind, u64) {
@@ -231,4 +231,45 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_key_comes_under_everyone_above_it() {
+    use crate::config::{EchoModel, Holder, Key, Model, Pick, Retry, Snapshot, Tier, Timeouts};
+    let tier = Tier {
+        name: "free".into(),
+        models: vec![],
+        limits: limits_of(r#"{"rpm": 20, "tpm": 500}"#),
+        shared: limits_of(r#"{"rpm": 1000}"#),
+    };
+    let team = Holder { kind: HolderKind::Team, id: "team_1".into(), name: "blue".into() };
+    let key = Key {
+        limits: limits_of(r#"{"rpm": 5, "tpm": 900}"#),
+        holders: vec![(team, limits_of(r#"{"rpm": 3}"#))],
+        ..Key::of_routes("k", Arc::new(tier))
+    };
+    let snapshot = Snapshot { limits: limits_of(r#"{"concurrent": 9}"#), ..Snapshot::default() };
+    let model = Model {
+        name: "m".into(),
+        to: vec![],
+        fallback: vec![],
+        pick: Pick::default(),
+        timeouts: Timeouts::default(),
+        retry: Retry::default(),
+        hold: crate::config::DEFAULT_HOLD,
+        echo_model: EchoModel::default(),
+        owned_by: "x".into(),
+        limits: limits_of(r#"{"rpd": 7}"#),
+    };
+    let claim = Claim::of(&snapshot, &key, &model);
+    let held: Vec<_> = claim.holders().iter().map(|held| (held.kind, held.id, held.limits.iter().count())).collect();
+    let expected = [
+        (HolderKind::Global, "", 1),
+        (HolderKind::Model, "m", 1),
+        (HolderKind::Tier, "free", 1),
+        (HolderKind::Team, "team_1", 1),
+        (HolderKind::Key, "static:k", 2),
+    ];
+    assert_eq!(held, expected);
+    assert_eq!(claim.holders()[4].limits, limits_of(r#"{"rpm": 5, "tpm": 500}"#));
 }

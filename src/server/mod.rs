@@ -31,7 +31,7 @@ pub use source::Source;
 
 use crate::admin::api::{Api, Running, View};
 use crate::admin::{Admin, Credentials, Hosts};
-use crate::config::{Faults, ProcessConf, Surroundings};
+use crate::config::{Faults, LimitsConf, ProcessConf, Surroundings};
 use crate::credential::NoRandomness;
 use crate::edge::{self, TlsError};
 use crate::limits::Limits;
@@ -87,6 +87,8 @@ pub enum StartError {
     AccessLog { path: PathBuf, error: io::Error },
     #[error("FORGE_DEMO_KEY holds no key: 8 to 1024 visible ASCII characters are one")]
     DemoKey,
+    #[error("limits: {0}")]
+    Limits(String),
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     #[error(transparent)]
@@ -151,7 +153,7 @@ impl Process {
     fn serve(self) -> Result<(), StartError> {
         let entered = self.control.enter();
         let signals = Signals::register()?;
-        let limits = Arc::new(Limits::new());
+        let limits = self.limits()?;
         self.control.spawn(sweep(Arc::clone(&limits)));
         let gateway = Gateway::new(self.routes.live(), self.start_keys(), limits, &self.conf);
         self.control.spawn(gateway.prober(&self.conf).run());
@@ -194,6 +196,18 @@ impl Process {
         let (keys, requests) = StoredKeys::new();
         keys::serve(self.control.handle(), Arc::clone(store), (Arc::clone(&keys), requests));
         Some(keys)
+    }
+
+    /// Who counts what limits limit.
+    fn limits(&self) -> Result<Arc<Limits>, StartError> {
+        match &self.conf.limits {
+            LimitsConf::Memory => Ok(Arc::new(Limits::new())),
+            LimitsConf::Redis(url) => {
+                let (limits, task) = Limits::shared(url).map_err(StartError::Limits)?;
+                self.control.spawn(task);
+                Ok(Arc::new(limits))
+            }
+        }
     }
 
     /// Starts the admin pages; their address.

@@ -22,6 +22,7 @@ mod authorisation;
 mod bad_day;
 mod errors;
 mod failover;
+mod fleet;
 mod harness;
 mod health;
 mod hostile;

@@ -8,6 +8,7 @@ pub mod client_h2;
 pub mod gateway;
 pub mod pki;
 pub mod postgres;
+pub mod redis;
 pub mod tls;
 pub mod upstream;
 pub mod wire;
