@@ -51,6 +51,9 @@ pub enum Endpoint {
     Realtime,
     Models,
     Model,
+    Usage,
+    Limits,
+    RotateKey,
 }
 
 /// One endpoint, whole.
@@ -120,7 +123,7 @@ const fn default_model(mut row: Row, model: &'static str) -> Row {
 }
 
 /// The table. The order is that of [`Endpoint`], which indexes it.
-pub static ENDPOINTS: [Row; 17] = [
+pub static ENDPOINTS: [Row; 20] = [
     post(Endpoint::ChatCompletions, "chat_completions", "/v1/chat/completions"),
     post(Endpoint::Completions, "completions", "/v1/completions"),
     post(Endpoint::Embeddings, "embeddings", "/v1/embeddings"),
@@ -150,6 +153,13 @@ pub static ENDPOINTS: [Row; 17] = [
     get(Endpoint::Realtime, "realtime", "/v1/realtime", ModelIn::Query),
     get(Endpoint::Models, "models", "/v1/models", ModelIn::Nowhere),
     get(Endpoint::Model, "model", "/v1/models/*", ModelIn::Nowhere),
+    get(Endpoint::Usage, "usage", "/v1/usage", ModelIn::Nowhere),
+    get(Endpoint::Limits, "limits", "/v1/limits", ModelIn::Nowhere),
+    Row {
+        model_in: ModelIn::Nowhere,
+        body_bytes_max: 8 << 10,
+        ..post(Endpoint::RotateKey, "rotate_key", "/v1/keys/rotate")
+    },
 ];
 
 impl Endpoint {

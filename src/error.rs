@@ -114,6 +114,22 @@ impl ApiError {
         error
     }
 
+    /// 503: what the client wants is in the store, which does not answer.
+    pub fn store_unavailable(retry_after: Duration) -> Self {
+        let message = "This cannot be answered at the moment. Please retry shortly.";
+        let mut error = Self::new(503, "server_error", "store_unavailable", message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// 429: too many applications for keys.
+    pub fn too_many_applications(retry_after: Duration) -> Self {
+        let message = "Too many applications were sent. Please try again later.";
+        let mut error = Self::new(429, "requests", "rate_limit_exceeded", message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
     /// 403: the model exists, this key may not call it.
     pub fn model_not_allowed(model: &str) -> Self {
         Self::new(

@@ -22,8 +22,8 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("edge", &["error", "endpoint", "config", "metrics", "access"]),
     ("store", &["config", "credential", "endpoint"]),
     ("limits", &["config", "metrics"]),
-    ("proxy", &["error", "endpoint", "config", "store", "adapt", "edge", "limits", "metrics", "access"]),
-    ("admin", &["allowance", "config", "credential", "endpoint", "metrics", "store"]),
+    ("proxy", &["allowance", "error", "endpoint", "config", "store", "adapt", "edge", "limits", "metrics", "access"]),
+    ("admin", &["allowance", "config", "credential", "endpoint", "limits", "metrics", "store"]),
     // The wiring: these may use everything, and nothing may use them but main.
     ("server", &["*"]),
     ("cli", &["*"]),

@@ -96,7 +96,10 @@ impl Opening {
             | Endpoint::Rerank
             | Endpoint::Realtime
             | Endpoint::Models
-            | Endpoint::Model => false,
+            | Endpoint::Model
+            | Endpoint::Usage
+            | Endpoint::Limits
+            | Endpoint::RotateKey => false,
         };
         if opens { Verdict::Opening } else { Verdict::Content }
     }

@@ -128,7 +128,12 @@ impl ProcessConf {
             listen: listen.map_or(default.listen, |place| addresses(&place)),
             tls: tls.and_then(|tls| TlsConf::read(&tls)),
             admin: root.get("admin").map_or(default.admin, |admin| AdminConf::read(&admin)),
-            apply: root.get("apply").and_then(|apply| ApplyConf::read(&apply)),
+            apply: root.get("apply").and_then(|apply| {
+                if root.read("store", |store| (store == "none").then_some(())).is_some() {
+                    apply.fault("applications are kept in the store, and 'store' is none");
+                }
+                ApplyConf::read(&apply)
+            }),
             threads: threads.unwrap_or(default.threads),
             routes: root.read("routes", path).unwrap_or(default.routes),
             grace: root.read("grace", amount::duration).unwrap_or(default.grace),

@@ -43,7 +43,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::serve::ListenerExt;
 
 use crate::endpoint::{Dialect, ENDPOINTS, Endpoint, dialect_of_path};
@@ -98,6 +98,8 @@ fn handler(endpoint: Endpoint) -> MethodRouter {
         Endpoint::Realtime => get(realtime::connect),
         Endpoint::Models => get(models::list),
         Endpoint::Model => get(models::retrieve),
+        // A gateway keeps keys, a provider of this kind does not.
+        Endpoint::Usage | Endpoint::Limits | Endpoint::RotateKey => any(async || Refusal::UnknownPath),
     }
 }
 

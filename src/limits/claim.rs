@@ -42,13 +42,22 @@ impl<'a> Claim<'a> {
 
     /// What `key` comes under when it calls `model`. Its cost is still to be said.
     pub fn of(snapshot: &'a Snapshot, key: &'a Key, model: &'a Model) -> Self {
+        Self::under(snapshot, key, Some(model))
+    }
+
+    /// What `key` comes under whatever it calls.
+    pub fn of_key(snapshot: &'a Snapshot, key: &'a Key) -> Self {
+        Self::under(snapshot, key, None)
+    }
+
+    fn under(snapshot: &'a Snapshot, key: &'a Key, model: Option<&'a Model>) -> Self {
         let claimed = |kind, (id, name): (&'a str, &'a str), limits: &LimitSet| {
             let limits = limits.clone();
             (!limits.is_empty()).then_some(Claimed { kind, id, name, limits })
         };
         let routed = [
             claimed(HolderKind::Global, ("", "gateway"), &snapshot.limits),
-            claimed(HolderKind::Model, (&model.name, &model.name), &model.limits),
+            model.and_then(|model| claimed(HolderKind::Model, (&model.name, &model.name), &model.limits)),
             claimed(HolderKind::Tier, (&key.tier.name, &key.tier.name), &key.tier.shared),
             // What the tier grants to each key and the key's own: the tighter of each kind counts.
             claimed(HolderKind::Key, (&key.id, &key.name), &key.tier.limits),

@@ -23,6 +23,7 @@ mod probe;
 mod respond;
 pub mod retry;
 pub mod route;
+pub mod self_service;
 mod upstream;
 
 use std::sync::Arc;
@@ -53,12 +54,14 @@ use keys::StoredKeys;
 use lanes::Known;
 use retry::RetryBudgets;
 use route::{Plan, View};
+use self_service::Desk;
 use upstream::Peers;
 
 /// The data plane of one process.
 pub struct Gateway {
     live: Arc<Live>,
     keys: Option<Arc<StoredKeys>>,
+    desk: Option<Desk>,
     limits: Arc<Limits>,
     bodies: Arc<BodyLimits>,
     known: Known,
@@ -100,6 +103,7 @@ impl Gateway {
         Self {
             live,
             keys,
+            desk: None,
             limits,
             bodies: Arc::new(bodies),
             known: Known::default(),
@@ -109,6 +113,11 @@ impl Gateway {
             heads: HeadLimits::of(&conf.clients),
             write_stall: conf.clients.write_stall,
         }
+    }
+
+    /// The same, with self service and applications at this desk.
+    pub fn with_desk(self, desk: Desk) -> Self {
+        Self { desk: Some(desk), ..self }
     }
 
     /// What is known of the ways to providers.
@@ -121,6 +130,10 @@ impl Gateway {
             // The edge has checked what came over HTTP/1.
             let head = session.req_header();
             edge::check_decoded(head, &self.heads).map_err(|fault| fault.answer(&self.heads, head.uri.path()))?;
+        }
+        if let Some(desk) = self.desk.as_ref().filter(|desk| desk.takes_applications(session.req_header().uri.path())) {
+            Box::pin(desk.apply(session, call)).await?;
+            return Ok(Admitted::Answered);
         }
         let snapshot = self.live.load();
         let (keys, from) = ((snapshot.as_ref(), self.keys.as_deref()), call::client_ip(session));
@@ -144,9 +157,24 @@ impl Gateway {
         if head.headers.contains_key("anthropic-version") {
             call.dialect = Dialect::Anthropic;
         }
-        let value = match head.uri.path().strip_prefix("/v1/models/") {
-            None => models::list(snapshot, &key, (call.dialect, head.uri.query())),
-            Some(id) => models::retrieve(snapshot, &key, (call.dialect, id))?,
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let value = match (call.endpoint, self.desk.as_ref()) {
+            (Some(Endpoint::Usage), Some(desk)) => {
+                Box::pin(desk.usage(session, call, key)).await?;
+                return Ok(Admitted::Answered);
+            }
+            (Some(Endpoint::RotateKey), Some(desk)) => {
+                Box::pin(desk.rotate(session, call, key)).await?;
+                return Ok(Admitted::Answered);
+            }
+            (Some(Endpoint::Usage | Endpoint::RotateKey), None) => return Err(ApiError::unknown_path()),
+            (Some(Endpoint::Limits), _) => {
+                self_service::limits(snapshot, (&key, &self.limits), query.unwrap_or_default())?
+            }
+            _ => match path.strip_prefix("/v1/models/") {
+                None => models::list(snapshot, &key, (call.dialect, query)),
+                Some(id) => models::retrieve(snapshot, &key, (call.dialect, id))?,
+            },
         };
         respond::json(session, call, &value).await;
         Ok(Admitted::Answered)

@@ -47,8 +47,17 @@ pub async fn error(session: &mut Session, call: &mut Call, error: &ApiError) {
 
 /// Answers 200 with a JSON value.
 pub async fn json(session: &mut Session, call: &mut Call, value: &serde_json::Value) {
+    give(session, call, (200, value)).await;
+}
+
+/// Answers 202 with a JSON value.
+pub async fn accepted(session: &mut Session, call: &mut Call, value: &serde_json::Value) {
+    give(session, call, (202, value)).await;
+}
+
+async fn give(session: &mut Session, call: &mut Call, (status, value): (u16, &serde_json::Value)) {
     let body = Bytes::from(value.to_string());
-    let head = head(call, 200, body.len());
+    let head = head(call, status, body.len());
     send(session, call, (head, body)).await;
 }
 

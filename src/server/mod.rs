@@ -6,6 +6,7 @@
 mod announce;
 mod certificates;
 mod demo;
+mod desk;
 mod engine;
 mod hand_over;
 mod health;
@@ -37,6 +38,7 @@ use crate::edge::{self, TlsError};
 use crate::limits::Limits;
 use crate::proxy::Gateway;
 use crate::proxy::keys::StoredKeys;
+use crate::proxy::self_service::Desk;
 use crate::store::{self, Store, StoreError};
 use crate::{access, admin, metrics};
 use announce::Announcement;
@@ -155,7 +157,10 @@ impl Process {
         let signals = Signals::register()?;
         let limits = self.limits()?;
         self.control.spawn(sweep(Arc::clone(&limits)));
-        let gateway = Gateway::new(self.routes.live(), self.start_keys(), limits, &self.conf);
+        let (desk, asks) = Desk::new(self.conf.apply.as_ref());
+        desk::serve(self.control.handle(), self.store.clone(), asks);
+        let gateway = Gateway::new(self.routes.live(), self.start_keys(), Arc::clone(&limits), &self.conf);
+        let gateway = gateway.with_desk(desk);
         self.control.spawn(gateway.prober(&self.conf).run());
         let health = health::view(self.routes.live(), gateway.known());
         drop(entered);
@@ -164,7 +169,7 @@ impl Process {
         let (addresses, patient) = (self.listen.clone(), self.lifecycle.patient());
         let doors = Doors { addresses, tls, listeners: self.listeners, patient };
         let server = engine::server(&self.conf, gateway, doors);
-        let admin = self.start_admin(health)?;
+        let admin = self.start_admin(health, limits)?;
         let exit = Exit::new(self.pid_file());
         lifecycle::leave_when_drained(server.watch_execution_phase(), self.drain(), exit.clone())?;
         let hand_over = HandOver::new(self.conf.upgrade_sock.clone(), self.lifecycle.clone(), exit.clone());
@@ -211,7 +216,7 @@ impl Process {
     }
 
     /// Starts the admin pages; their address.
-    fn start_admin(&self, health: View) -> Result<SocketAddr, StartError> {
+    fn start_admin(&self, health: View, limits: Arc<Limits>) -> Result<SocketAddr, StartError> {
         let address = self.conf.admin.listen;
         let listener = self.control.block_on(bind_admin(address, self.listeners))?;
         let address = listener.local_addr()?;
@@ -220,7 +225,7 @@ impl Process {
             phase: self.lifecycle.phase(),
             reload: self.routes.status(),
             hosts: Arc::new(Hosts::new(&self.conf.admin.hosts)),
-            api: Arc::new(self.admin_api(health)),
+            api: Arc::new(self.admin_api(health, limits)),
             credentials: Arc::new(Credentials::new(self.conf.admin.tokens.clone(), self.store.clone())),
             pages_are_open: address.ip().is_loopback(),
         };
@@ -233,12 +238,13 @@ impl Process {
         Ok(address)
     }
 
-    fn admin_api(&self, health: View) -> Api {
+    fn admin_api(&self, health: View, limits: Arc<Limits>) -> Api {
         let (status, routes) = (self.routes.status(), Arc::clone(&self.routes));
         let running = Running {
             status,
             reload: Arc::new(move || routes.reload()),
             health,
+            limits,
             routes_dir: self.routes.folder(),
             env: Surroundings::offline().env,
         };

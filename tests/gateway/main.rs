@@ -38,6 +38,7 @@ mod realtime;
 mod reload;
 mod replay;
 mod routing;
+mod self_service;
 mod spill;
 mod stored_keys;
 mod streaming;

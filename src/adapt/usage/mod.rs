@@ -168,7 +168,10 @@ impl Reader {
             | Endpoint::Responses
             | Endpoint::Realtime
             | Endpoint::Models
-            | Endpoint::Model => {}
+            | Endpoint::Model
+            | Endpoint::Usage
+            | Endpoint::Limits
+            | Endpoint::RotateKey => {}
         }
         (reported.is_some() || !usage.is_zero()).then_some(usage)
     }
@@ -193,7 +196,10 @@ pub fn is_metered(endpoint: Endpoint) -> bool {
         | Endpoint::MessagesCountTokens
         | Endpoint::Realtime
         | Endpoint::Models
-        | Endpoint::Model => false,
+        | Endpoint::Model
+        | Endpoint::Usage
+        | Endpoint::Limits
+        | Endpoint::RotateKey => false,
     }
 }
 
@@ -213,7 +219,10 @@ fn wanted(endpoint: Endpoint) -> Wanted {
         | Endpoint::Responses
         | Endpoint::Realtime
         | Endpoint::Models
-        | Endpoint::Model => Wanted::Nothing,
+        | Endpoint::Model
+        | Endpoint::Usage
+        | Endpoint::Limits
+        | Endpoint::RotateKey => Wanted::Nothing,
     }
 }
 

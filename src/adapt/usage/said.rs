@@ -122,7 +122,10 @@ fn silent(endpoint: Endpoint) -> Form {
         | Endpoint::Rerank
         | Endpoint::Realtime
         | Endpoint::Models
-        | Endpoint::Model => Form::Silent,
+        | Endpoint::Model
+        | Endpoint::Usage
+        | Endpoint::Limits
+        | Endpoint::RotateKey => Form::Silent,
     }
 }
 

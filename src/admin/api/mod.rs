@@ -9,6 +9,7 @@ mod ask;
 mod audit;
 mod holders;
 mod keys;
+mod limits;
 mod openapi;
 mod running;
 mod shape;
@@ -26,10 +27,14 @@ use serde_json::Value;
 use super::ReadStatus;
 use super::problem::{Kind, Problem};
 use crate::config::{EnvLookup, Live, Snapshot, nearest};
+use crate::limits::Limits;
 use crate::metrics;
 use crate::store::{Role, Store};
 
 use ask::Ask;
+pub use keys::{GRACE_MS, GRACE_MS_MAX};
+pub use shape::time_unix_ms;
+pub use usage::sum as usage_row;
 
 /// What a path of the API begins with.
 pub const ROOT: &str = "/admin/v1/";
@@ -50,6 +55,8 @@ pub struct Running {
     pub reload: Arc<dyn Fn() + Send + Sync>,
     /// The health of lanes to providers.
     pub health: View,
+    /// Every count of limits.
+    pub limits: Arc<Limits>,
     /// Where relative paths in a routes.yaml to be checked start.
     pub routes_dir: PathBuf,
     /// Where `env:NAME` of a routes.yaml to be checked is looked up.

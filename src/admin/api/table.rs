@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use super::shape::{Field, Shape};
-use super::{Ask, Served, applications, audit, holders, keys, openapi, running, tokens, usage};
+use super::{Ask, Served, applications, audit, holders, keys, limits, openapi, running, tokens, usage};
 use crate::admin::problem::{Kind, Problem};
 use crate::store::Role;
 
@@ -114,7 +114,7 @@ impl Operation {
 }
 
 /// Groups of rows, in the order of the document.
-static TABLE: [&[Operation]; 10] = [
+static TABLE: [&[Operation]; 11] = [
     &keys::OPERATIONS,
     &holders::OWNERS,
     &holders::TEAMS,
@@ -122,6 +122,7 @@ static TABLE: [&[Operation]; 10] = [
     &applications::OPERATIONS,
     &usage::OPERATIONS,
     &running::OPERATIONS,
+    &limits::OPERATIONS,
     &audit::OPERATIONS,
     &tokens::OPERATIONS,
     &openapi::OPERATIONS,
