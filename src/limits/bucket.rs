@@ -90,8 +90,8 @@ pub(super) struct Bucket {
     pub level: Level,
     /// What of the fleet's share lies here; unused on one machine.
     pub lease: Lease,
-    /// A day's or month's count that the store does not have yet.
-    pub unsaved: bool,
+    /// Of a day or month: which the store knows, and how much of it.
+    pub saved: (u64, u64),
 }
 
 impl Bucket {
@@ -104,7 +104,7 @@ impl Bucket {
             LimitKind::TokensMonth | LimitKind::SpendMonth => Level::Window(Period::Month, Window::default()),
             LimitKind::Concurrent => Level::Count(0),
         };
-        Self { kind, amount: 0, level, lease: Lease::default(), unsaved: false }
+        Self { kind, amount: 0, level, lease: Lease::default(), saved: (0, 0) }
     }
 
     /// Brings the count up to `now`.
@@ -163,7 +163,6 @@ impl Bucket {
             Level::Window(_, window) => {
                 window.held = window.held.saturating_sub(reserved);
                 window.used = window.used.saturating_add(used);
-                self.unsaved |= used > 0;
             }
             Level::Count(count) => *count = count.saturating_sub(1),
         }

@@ -5,6 +5,7 @@
 
 mod announce;
 mod certificates;
+mod counters;
 mod demo;
 mod desk;
 mod engine;
@@ -153,10 +154,14 @@ struct Process {
 
 impl Process {
     fn serve(self) -> Result<(), StartError> {
+        let limits = self.limits()?;
+        if let Some(store) = &self.store {
+            self.control.block_on(counters::restore(&limits, store.as_ref()));
+            self.control.spawn(counters::save(Arc::clone(&limits), Arc::clone(store)));
+        }
+        self.control.spawn(sweep(Arc::clone(&limits)));
         let entered = self.control.enter();
         let signals = Signals::register()?;
-        let limits = self.limits()?;
-        self.control.spawn(sweep(Arc::clone(&limits)));
         let (desk, asks) = Desk::new(self.conf.apply.as_ref());
         desk::serve(self.control.handle(), self.store.clone(), asks);
         let gateway = Gateway::new(self.routes.live(), self.start_keys(), Arc::clone(&limits), &self.conf);

@@ -105,6 +105,8 @@ async fn what_fails_costs_no_tokens() {
         let refused = gateway.post(CHAT, chat("m")).await.expect(400);
         assert!(number(&refused, "x-ratelimit-remaining-tokens") < 800);
     }
+    // A request ends a moment after its client has the answer.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let first = gateway.post(CHAT, chat("m")).await.expect(200);
     assert!(number(&first, "x-ratelimit-remaining-tokens") > 600, "three requests were given back");
 }
@@ -172,4 +174,24 @@ async fn a_reload_changes_limits_and_forgets_no_count() {
     gateway.post(CHAT, chat("m")).await.expect(200);
     let refused = gateway.post(CHAT, chat("m")).await.expect(429);
     assert_eq!(number(&refused, "x-ratelimit-limit-requests"), 5);
+}
+
+#[tokio::test]
+async fn a_days_count_survives_a_restart() {
+    let upstream = Upstream::start().await;
+    let text = routes(&format!("{}models:\n  m: up\nlimits: {{ rpd: 3 }}\n", providers(upstream.port())));
+    let dir = tempfile::tempdir().unwrap();
+    let conf = format!("store: \"sqlite:{}\"\n", dir.path().join("forge.db").display());
+    let setup = || crate::support::gateway::Setup { routes: text.clone(), conf: conf.clone(), ..Default::default() };
+    let mut gateway = Gateway::start_with(setup()).await;
+    for _ in 0..2 {
+        gateway.post(CHAT, chat("m")).await.expect(200);
+    }
+    // Saved every second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    gateway.signal("KILL");
+    gateway.exited_within(Duration::from_secs(5)).await;
+    let gateway = Gateway::start_with(setup()).await;
+    gateway.post(CHAT, chat("m")).await.expect(200);
+    gateway.post(CHAT, chat("m")).await.expect(429);
 }
