@@ -87,6 +87,7 @@ pub trait Store: Send + Sync {
     async fn revoke_key(&self, id: &str, act: &Act) -> Result<KeyRecord>;
     /// Gives a key a new secret. The one in force stays valid for `grace_ms` more, older ones end now. Id, limits and
     /// usage stay the key's.
+    #[allow(clippy::too_many_arguments, reason = "four besides the store, no two of one type")]
     async fn rotate_key(&self, id: &str, secret: &NewSecret, grace_ms: u64, act: &Act) -> Result<KeyRecord>;
     /// Notes when keys were used last; a time before the one known changes nothing.
     async fn touch_keys(&self, used: &[LastUse]) -> Result<()>;

@@ -52,7 +52,7 @@ impl<T> Page<T> {
         let wanted = usize::try_from(request.rows()).unwrap_or(usize::MAX);
         let more = items.len() > wanted;
         items.truncate(wanted);
-        let last = items.last().filter(|_| more).map(|item| position(item));
+        let last = items.last().filter(|_| more).map(position);
         let next = last.map(|(unix_ms, id)| Cursor { unix_ms, id: id.to_owned() });
         Self { items, next }
     }

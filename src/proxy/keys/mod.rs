@@ -26,8 +26,9 @@ use crate::store::{FoundKey, LastUse};
 use flood::Flood;
 use known::{Known, Refusal};
 
-/// Keys that are remembered. About 0.6 KiB each.
-pub const KNOWN_MAX: usize = 100_000;
+/// Keys that are remembered, each in about 0.6 KiB, or twice that with lists and metadata. Shards fill unevenly, so
+/// 100,000 need some room.
+pub const KNOWN_MAX: usize = 120_000;
 /// Secrets that are remembered to be no key, apart from the others, so that guesses push no key out.
 const REFUSED_MAX: usize = 10_000;
 /// For how long.

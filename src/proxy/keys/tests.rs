@@ -255,3 +255,48 @@ async fn use_is_noted_once_a_minute() {
     assert_eq!(fake.uses.try_recv().unwrap().key, "key_a");
     assert!(fake.uses.try_recv().is_err());
 }
+
+/// Run with `--ignored --nocapture`: what 100,000 keys take, and what finding one costs.
+#[tokio::test]
+#[ignore = "a measurement, not a check"]
+async fn cost_of_many_keys() {
+    let resident_kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let (keys, requests) = StoredKeys::new();
+    // What is not known is refused at once.
+    drop(requests);
+    keys.synced(now_unix_ms());
+    let routes = snapshot(1, &["pro"]);
+    let secret = |index: u32| {
+        let mut sha256 = [7; 32];
+        sha256[..4].copy_from_slice(&index.to_be_bytes());
+        sha256
+    };
+    let holder = |id: String| Some(FoundHolder { name: id.clone(), id, limits: LimitSet::default() });
+    let mut before_kib = resident_kib();
+    for (from, until) in [(0, 1_000), (1_000, 100_000)] {
+        for index in from..until {
+            let id = format!("key_{index:024x}");
+            let owner = holder(format!("own_{index:024x}"));
+            let team = holder("team_0123456789abcdef01234567".into());
+            let mut plain = FoundKey { owner, team, ..found(&id) };
+            plain.key = KeyRecord { models: vec![], networks: vec![], metadata: [].into(), ..plain.key };
+            let known = Known::of(Some(plain), &routes).unwrap();
+            keys.known.insert(secret(index), Arc::new(known));
+        }
+        let start = std::time::Instant::now();
+        let (mut found, rounds) = (0, 200_000);
+        for round in 0..rounds {
+            let sha256 = secret(round % until);
+            let presented = Presented { sha256: &sha256, from: None, snapshot: &routes };
+            found += usize::from(keys.find(presented).await.is_ok());
+        }
+        let each = start.elapsed() / rounds;
+        let after_kib = resident_kib();
+        println!("{until} keys: {} KiB more, {each:?} a look-up, {found} of {rounds} found", after_kib - before_kib);
+        before_kib = after_kib;
+    }
+}

@@ -23,8 +23,7 @@ const INSERT_TOKEN: &str = "INSERT INTO admin_tokens (id, sha256, prefix, name, 
 /// Notes in the audit log what is done to `object` in this transaction.
 pub async fn note(
     db: &mut AnyConnection,
-    action: &str,
-    object: &str,
+    (action, object): (&str, &str),
     detail: &impl Serialize,
     act: &Act,
 ) -> Result<()> {
@@ -36,7 +35,7 @@ pub async fn note(
 }
 
 pub async fn append(db: &mut AnyConnection, entry: &NewAuditEntry, act: &Act) -> Result<()> {
-    note(db, &entry.action, &entry.object, &entry.detail, act).await
+    note(db, (&entry.action, &entry.object), &entry.detail, act).await
 }
 
 pub async fn audit_log(db: &mut AnyConnection, filter: &AuditFilter, page: &PageRequest) -> Result<Page<AuditEntry>> {
@@ -91,7 +90,7 @@ pub async fn create_token(db: &mut AnyConnection, new: &NewAdminToken, act: &Act
     let query = query.bind(&new.name).bind(new.role.name()).bind(act.at_unix_ms).bind(new.expires_unix_ms);
     query.execute(&mut *db).await?;
     let detail = json!({"name": new.name, "role": new.role.name()});
-    note(db, "admin_token.create", &id, &detail, act).await?;
+    note(db, ("admin_token.create", &id), &detail, act).await?;
     get_token(db, &id).await
 }
 
@@ -117,7 +116,7 @@ pub async fn revoke_token(db: &mut AnyConnection, id: &str, act: &Act) -> Result
     let update = "UPDATE admin_tokens SET revoked_unix_ms = $2 WHERE id = $1 AND revoked_unix_ms IS NULL";
     let revoked = sqlx::query(update).bind(id).bind(act.at_unix_ms).execute(&mut *db).await?;
     if revoked.rows_affected() > 0 {
-        note(db, "admin_token.revoke", id, &json!({}), act).await?;
+        note(db, ("admin_token.revoke", id), &json!({}), act).await?;
     }
     get_token(db, id).await
 }

@@ -33,7 +33,7 @@ pub async fn create(db: &mut AnyConnection, new: &NewApplication, act: &Act) -> 
     let id = id::new(id::APPLICATION)?;
     let query = sqlx::query(INSERT).bind(&id).bind(&new.name).bind(&new.email).bind(&new.purpose).bind(&new.address);
     query.bind(ApplicationStatus::Pending.name()).bind(act.at_unix_ms).execute(&mut *db).await?;
-    admin::note(db, "application.create", &id, &json!({}), act).await?;
+    admin::note(db, ("application.create", &id), &json!({}), act).await?;
     get(db, &id).await
 }
 
@@ -69,7 +69,7 @@ pub async fn decide(db: &mut AnyConnection, id: &str, decision: Decision<'_>, ac
     if decided.rows_affected() == 0 {
         return Err(StoreError::Conflict(format!("the application is {} already", application.status.name())));
     }
-    admin::note(db, action, id, &json!({"reason": reason, "key": key}), act).await?;
+    admin::note(db, (action, id), &json!({"reason": reason, "key": key}), act).await?;
     Ok(application)
 }
 

@@ -49,7 +49,7 @@ pub async fn create(db: &mut AnyConnection, new: &NewHolder, act: &Act) -> Resul
     let query = sqlx::query(INSERT).bind(&holder.id).bind(holder.kind.name()).bind(&holder.name).bind(&holder.email);
     let query = query.bind(&holder.team).bind(&holder.organisation).bind(row::to_json(&holder.limits)?);
     query.bind(row::to_json(&holder.metadata)?).bind(holder.created_unix_ms).execute(&mut *db).await?;
-    admin::note(db, "holder.create", &holder.id, &holder, act).await?;
+    admin::note(db, ("holder.create", &holder.id), &holder, act).await?;
     Ok(holder)
 }
 
@@ -85,7 +85,7 @@ pub async fn update(db: &mut AnyConnection, id: &str, change: &HolderChange, act
     let query = sqlx::query(UPDATE).bind(id).bind(&holder.name).bind(&holder.email).bind(&holder.team);
     let query = query.bind(&holder.organisation).bind(row::to_json(&holder.limits)?);
     query.bind(row::to_json(&holder.metadata)?).execute(&mut *db).await?;
-    admin::note(db, "holder.update", id, change, act).await?;
+    admin::note(db, ("holder.update", id), change, act).await?;
     Ok(holder)
 }
 
@@ -109,7 +109,7 @@ pub async fn delete(db: &mut AnyConnection, id: &str, act: &Act) -> Result<()> {
     if deleted.rows_affected() == 0 {
         return Err(StoreError::NotFound("holder"));
     }
-    admin::note(db, "holder.delete", id, &json!({}), act).await
+    admin::note(db, ("holder.delete", id), &json!({}), act).await
 }
 
 fn read(found: &AnyRow) -> Result<HolderRecord> {

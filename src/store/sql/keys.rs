@@ -88,7 +88,7 @@ pub async fn create(db: &mut AnyConnection, new: &NewKey, act: &Act) -> Result<K
     let query = query.bind(row::to_json(&key.limits)?).bind(key.created_unix_ms).bind(key.expires_unix_ms);
     query.execute(&mut *db).await?;
     add_secret(db, &key.id, &new.secret, act).await?;
-    admin::note(db, "key.create", &key.id, &key, act).await?;
+    admin::note(db, ("key.create", &key.id), &key, act).await?;
     Ok(key)
 }
 
@@ -138,7 +138,7 @@ pub async fn update(db: &mut AnyConnection, id: &str, change: &KeyChange, act: &
     apply(&mut key, change.clone());
     check_all(db, &key).await?;
     write(db, &key).await?;
-    admin::note(db, "key.update", id, change, act).await?;
+    admin::note(db, ("key.update", id), change, act).await?;
     Ok(key)
 }
 
@@ -176,7 +176,7 @@ pub async fn revoke(db: &mut AnyConnection, id: &str, act: &Act) -> Result<KeyRe
     if key.revoked_unix_ms.is_none() {
         key.revoked_unix_ms = Some(act.at_unix_ms);
         write(db, &key).await?;
-        admin::note(db, "key.revoke", id, &json!({}), act).await?;
+        admin::note(db, ("key.revoke", id), &json!({}), act).await?;
     }
     Ok(key)
 }
@@ -199,7 +199,7 @@ pub async fn rotate(
     key.rotated_unix_ms = Some(act.at_unix_ms);
     write(db, &key).await?;
     let detail = json!({"prefix": key.prefix, "old_secret_ends_unix_ms": ends_unix_ms});
-    admin::note(db, "key.rotate", id, &detail, act).await?;
+    admin::note(db, ("key.rotate", id), &detail, act).await?;
     Ok(key)
 }
 
