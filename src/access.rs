@@ -71,6 +71,10 @@ pub struct Record<'a> {
     pub client_ip: Option<IpAddr>,
     /// The client left before the answer was complete.
     pub aborted_by_client: bool,
+    /// Tokens of the prompt, where usage is recorded.
+    pub input_tokens: Option<u64>,
+    /// Tokens of the answer, where usage is recorded.
+    pub output_tokens: Option<u64>,
 }
 
 /// A request id of our own, for a request that brought none: `req_` and 24 hex digits.

@@ -16,6 +16,7 @@ mod process;
 mod reloads;
 mod store;
 mod tls;
+mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
@@ -39,6 +40,7 @@ pub use probe::{Probed, probe};
 pub use reloads::{Reload, reload};
 pub use store::{KeyLookup, StoreOperation, key_lookup, keys_known, store_done, store_failed, store_up};
 pub use tls::{CertificateLoad, HandshakeFailure, certificate, handshake_failed};
+pub use usage::{UsageSeen, usage, usage_dropped, usage_journal_bytes, usage_journalled, usage_lag, usage_shipped};
 
 /// Label value for a request without an endpoint or a configured model.
 const NONE: &str = "none";
@@ -171,6 +173,7 @@ pub fn retain(models: &HashSet<&str>, providers: &HashSet<&str>) {
             keep
         });
     }
+    metrics.usage.retain(models, providers);
     let mut series = metrics.by_provider.write().unwrap_or_else(PoisonError::into_inner);
     series.retain(|provider, _| {
         let keep = providers.contains(&**provider);
@@ -248,6 +251,7 @@ struct Metrics {
     process: process::ProcessMetrics,
     store: store::StoreMetrics,
     reloads: reloads::ReloadMetrics,
+    usage: usage::UsageMetrics,
     tls: tls::TlsMetrics,
     admin: admin::AdminMetrics,
     /// Handles by endpoint (the last slot: none) and model.
@@ -339,6 +343,7 @@ impl Metrics {
             process: process::ProcessMetrics::new(&make),
             store: store::StoreMetrics::new(&make),
             reloads: reloads::ReloadMetrics::new(&make),
+            usage: usage::UsageMetrics::new(&make),
             tls: tls::TlsMetrics::new(&make),
             admin: admin::AdminMetrics::new(&make),
             by_model: endpoint_names().map(|_| RwLock::default()).collect(),

@@ -48,6 +48,8 @@ fn write_what(line: &mut Line<'_>, record: &Record<'_>) {
     line.millis("total_ms", Some(record.total));
     line.number("bytes_in", Some(record.bytes_in));
     line.number("bytes_out", Some(record.bytes_out));
+    line.number("input_tokens", record.input_tokens);
+    line.number("output_tokens", record.output_tokens);
     line.address("client_ip", record.client_ip);
 }
 
@@ -239,6 +241,8 @@ mod tests {
             bytes_out: 20,
             client_ip: Some([127, 0, 0, 1].into()),
             aborted_by_client: true,
+            input_tokens: Some(12),
+            output_tokens: Some(0),
         }
     }
 
@@ -255,6 +259,7 @@ mod tests {
             "time=1970-01-01T00:00:00.000Z request_id=req_1 key=\"team a\" endpoint=chat_completions model=gpt-5 \
              route=gpt-* provider=openai upstream_model=gpt-5-2026 attempts=2 rule=0 status=500 error=upstream_error \
              stream=true aborted=true first_byte_ms=1.234 total_ms=5000.007 bytes_in=10 bytes_out=20 \
+             input_tokens=12 output_tokens=0 \
              client_ip=127.0.0.1"
         );
     }

@@ -41,7 +41,7 @@ pub use limits::{Holder, HolderKind, Limit, LimitKind, LimitSet, LimitsConf};
 pub use load::{DemoAddress, EnvLookup, Loaded, Surroundings, check, load};
 pub use price::{Price, Prices, Quantities};
 pub use probe::Probe;
-pub use process::{Bounds, LogFormat, ProcessConf, UpstreamConf};
+pub use process::{Bounds, LogFormat, ProcessConf, UpstreamConf, UsageConf};
 pub use rule::{Facts, Rule, Rules};
 pub use schema::routes_schema;
 pub use secret::FilesRead;

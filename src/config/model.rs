@@ -50,6 +50,7 @@ impl<'a> Resolver<'a> {
         for (name, place) in &self.places {
             let Some(pattern) = check_name(name, place) else { continue };
             let Some(model) = self.model(name, place) else { continue };
+            models.limited |= !model.limits.is_empty();
             if pattern.is_wild() {
                 models.wild.push((pattern, model));
             } else {

@@ -52,6 +52,8 @@ pub struct ProcessConf {
     pub store: StoreConf,
     /// `limits`: who counts what limits limit. Default `memory`.
     pub limits: LimitsConf,
+    /// `usage.*`: usage on its way to the store.
+    pub usage: UsageConf,
 }
 
 /// How a log line is written.
@@ -92,6 +94,22 @@ pub struct UpstreamConf {
     pub idle: Duration,
     /// `upstream.dns_ttl_max`: the longest an answer is believed. Default 60 s.
     pub dns_ttl_max: Duration,
+}
+
+/// Usage on its way to the store.
+#[derive(Debug, Clone)]
+pub struct UsageConf {
+    /// `usage.journal`: the folder of the journal. Default `data/usage`.
+    pub journal: PathBuf,
+    /// `usage.journal_bytes_max`: its largest size; what comes then is lost, counted and logged. Default 1 GiB,
+    /// which is some five million requests.
+    pub journal_bytes_max: u64,
+}
+
+impl Default for UsageConf {
+    fn default() -> Self {
+        Self { journal: PathBuf::from("data/usage"), journal_bytes_max: 1 << 30 }
+    }
 }
 
 impl ProcessConf {
@@ -146,6 +164,7 @@ impl ProcessConf {
             upstream: root.get("upstream").map_or(default.upstream, |upstream| UpstreamConf::read(&upstream)),
             store: root.get("store").and_then(|store| StoreConf::read(&store, secrets)).unwrap_or(default.store),
             limits: root.get("limits").and_then(|limits| LimitsConf::read(&limits, secrets)).unwrap_or_default(),
+            usage: root.get("usage").map_or(default.usage, |usage| UsageConf::read(&usage)),
         }
     }
 }
@@ -162,6 +181,16 @@ impl Bounds {
             spilled_bytes_max: bytes("spilled_bytes_max", default.spilled_bytes_max),
             spill_dir: bounds.read("spill_dir", path).unwrap_or(default.spill_dir),
             body_stall: bounds.read("body_stall", amount::duration).unwrap_or(default.body_stall),
+        }
+    }
+}
+
+impl UsageConf {
+    fn read(usage: &Place<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            journal: usage.read("journal", path).unwrap_or(default.journal),
+            journal_bytes_max: usage.read("journal_bytes_max", amount::bytes).unwrap_or(default.journal_bytes_max),
         }
     }
 }
@@ -213,6 +242,7 @@ impl Default for ProcessConf {
             upstream: UpstreamConf::default(),
             store: StoreConf::default(),
             limits: LimitsConf::default(),
+            usage: UsageConf::default(),
         }
     }
 }

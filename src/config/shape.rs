@@ -257,9 +257,15 @@ pub(super) const PROCESS: Shape = map(&[
     key("log", map(LOG), "What is written where."),
     key("bounds", map(BOUNDS), "Bounds on what is held."),
     key("upstream", map(UPSTREAM), "The connection pool."),
+    key("usage", map(USAGE), "Usage on its way to the store."),
     key("store", Shape::Text, "Keys and usage: sqlite:PATH, postgres://…, none; or env:NAME, file:PATH."),
     key("limits", Shape::Text, "Who counts: memory, or redis://… for a fleet; or env:NAME, file:PATH."),
 ]);
+
+const USAGE: &[Key] = &[
+    key("journal", Shape::Text, "The folder where usage waits until the store has it."),
+    key("journal_bytes_max", Shape::Bytes, "Of all that waits. Over it: lost, counted and logged."),
+];
 
 const CLIENT_TLS: &[Key] = &[
     required("listen", Shape::Many(&Shape::Address), "Where clients connect with TLS: HTTP/1.1 and HTTP/2 by ALPN."),

@@ -191,6 +191,8 @@ pub struct Models {
     pub by_name: HashMap<String, usize>,
     /// Models whose name holds a `*`, most specific first.
     pub wild: Vec<(Pattern, Arc<Model>)>,
+    /// Whether any of them has limits of its own.
+    pub limited: bool,
 }
 
 impl Models {

@@ -11,6 +11,7 @@ use super::body::Body;
 use super::call::{Answer, Call};
 use super::exchange::{may_retry, turn_down};
 use super::limit;
+use super::meter::{self, Came, Chunk, Form, Meter, Used};
 use crate::adapt::echo::Echo;
 use crate::adapt::opening::{Opening, Verdict};
 use crate::adapt::outcome::Outcome as Judgement;
@@ -40,6 +41,16 @@ pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> 
         (true, false) => Answer::Echoing(Box::new(Echo::json(requested)), None),
         (false, _) => Answer::Passing(sse.then(Tail::default)),
     };
+    if call.metered && !upgraded {
+        let asked = call.body.as_ref().is_some_and(Body::asks_usage);
+        let form = match (sse, json(&head.headers)) {
+            (true, _) if asked => Form::Events(Chunk::Forges),
+            (true, _) => Form::Events(Chunk::Clients),
+            (false, true) => Form::Json,
+            (false, false) => Form::Other,
+        };
+        routed.meter = Some(Box::new(Meter::new(endpoint, form, head.status.as_u16())));
+    }
     if sse || upgraded {
         routed.streams();
     }
@@ -52,8 +63,9 @@ pub(super) fn pass_on(head: &mut ResponseHeader, call: &mut Call) -> Result<()> 
         body.hold_answer();
         routed.watch.hold(routed.plan.model.hold);
     }
-    let body =
-        if matches!(routed.answer, Answer::Echoing(..)) { response::Body::Rewritten } else { response::Body::AsSent };
+    let strips = routed.meter.as_ref().is_some_and(|meter| meter.strips());
+    let is_rewritten = strips || matches!(routed.answer, Answer::Echoing(..));
+    let body = if is_rewritten { response::Body::Rewritten } else { response::Body::AsSent };
     response::head(head, &call.request_id, body);
     limit::tell(head, call)
 }
@@ -92,6 +104,7 @@ fn json(headers: &HeaderMap) -> bool {
 /// # Errors
 /// A stream that fails before its first content, while another attempt may take its place.
 pub(super) fn bytes(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Result<()> {
+    let used = meter::pass(bytes, end, call);
     let dialect = call.dialect;
     let Some(routed) = call.routed.as_mut() else { return Ok(()) };
     routed.watch.heard();
@@ -125,6 +138,9 @@ pub(super) fn bytes(bytes: &mut Option<Bytes>, end: bool, call: &mut Call) -> Re
     }
     if routed.opening.is_some() {
         open(bytes.as_ref(), end, call)?;
+    }
+    if used == Used::Known {
+        meter::settle(call, Came::Whole);
     }
     if (bytes.as_ref().is_some_and(|bytes| !bytes.is_empty()) || end) && !held(call) {
         call.first_byte();

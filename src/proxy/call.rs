@@ -10,17 +10,20 @@ use pingora_proxy::Session;
 
 use super::body::{Body, Expiry, Watch};
 use super::lanes::{Fault, Underway};
+use super::meter::Meter;
 use super::retry::RetryBudget;
 use super::route::{Attempt, Plan};
 use crate::access::Record;
 use crate::adapt::echo::Echo;
 use crate::adapt::opening::Opening;
 use crate::adapt::stream_error::Tail;
+use crate::adapt::usage::Usage;
 use crate::config::{Key, Snapshot, Target};
 use crate::endpoint::{Dialect, Endpoint, dialect_of_path};
 use crate::error::ApiError;
 use crate::limits::{Reservation, Standing};
 use crate::metrics::{self, Outcome};
+use crate::usage::Ledger;
 
 /// A request from its head to its last byte.
 pub struct Call {
@@ -46,6 +49,14 @@ pub struct Call {
     pub standing: Option<Standing>,
     /// Set once the request is to go upstream.
     pub routed: Option<Routed>,
+    /// Where usage is recorded, if it is.
+    pub ledger: Option<Arc<Ledger>>,
+    /// Whether somebody wants to know what it uses: the ledger, or a limit.
+    pub metered: bool,
+    /// What the answer used, once that is known.
+    pub used: Option<Usage>,
+    /// What it cost, replaced attempts included, in micro-dollars.
+    pub cost_microusd: u64,
     status: u16,
     error_code: Option<&'static str>,
     first_byte: Option<Duration>,
@@ -66,6 +77,8 @@ pub struct Routed {
     pub budget: Arc<RetryBudget>,
     /// What happens to the answer's body.
     pub answer: Answer,
+    /// Reads what the answer used.
+    pub meter: Option<Box<Meter>>,
     /// The answer's opening, until it has shown content.
     pub opening: Option<Opening>,
     /// What the client is told if no attempt is left.
@@ -131,6 +144,10 @@ impl Call {
             reservation: None,
             standing: None,
             routed: None,
+            ledger: None,
+            metered: false,
+            used: None,
+            cost_microusd: 0,
             status: 0,
             error_code: None,
             first_byte: None,
@@ -216,6 +233,8 @@ impl Call {
             bytes_out: self.bytes_out,
             client_ip: client_ip(session),
             aborted_by_client: self.left,
+            input_tokens: self.used.map(|used| used.input_tokens),
+            output_tokens: self.used.map(|used| used.output_tokens),
         }
     }
 }
@@ -229,6 +248,7 @@ impl Routed {
             watch,
             budget,
             answer: Answer::Awaited,
+            meter: None,
             opening: None,
             failure: None,
             addresses: 1,

@@ -9,16 +9,18 @@ use pingora_proxy::{FailToProxy, Session};
 
 use super::Gateway;
 use super::answer::{compressed, end_stream, pass_on, refuse};
-use super::body::{Body, Expiry, Next};
+use super::body::{Asking, Body, Expiry, Next};
 use super::call::{Call, Decision, Leave, Routed};
 use super::limit;
+use super::meter;
 use super::respond;
 use super::route::Attempt;
 use super::upstream::{Route, Wire};
 use crate::adapt::outcome::{self, Outcome as Judgement};
 use crate::adapt::request::{self, Framing, Outgoing, Upgrade};
-use crate::config::RetryOn;
+use crate::config::{RetryOn, StreamUsage, Target};
 use crate::error::ApiError;
+use crate::limits::Limits;
 use crate::metrics::{self, Outcome};
 
 /// The largest head of a provider's answer that is passed on; some clients take no larger one.
@@ -27,6 +29,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 impl Gateway {
     /// The peer of the next attempt whose name resolves.
     pub(super) async fn next_peer(&self, call: &mut Call) -> Result<Box<HttpPeer>> {
+        meter::replaced(call);
         let wire = if call.body.is_some() { Wire::Http } else { Wire::WebSocket };
         let Call { routed, body, requested, .. } = call;
         let Some(routed) = routed.as_mut() else { return Err(Error::new_in(ErrorType::InternalError)) };
@@ -43,7 +46,7 @@ impl Gateway {
                     routed.addresses = addresses;
                     if let (Some(body), Some(requested)) = (body, requested) {
                         let next = if routed.has_next() { Next::Another } else { Next::Nothing };
-                        body.begin_attempt(target.model.as_deref().unwrap_or(requested), next);
+                        body.begin_attempt(target.model.as_deref().unwrap_or(requested), asking(target), next);
                     }
                     let generation = routed.snapshot.generation;
                     let timeouts = model.timeouts;
@@ -66,6 +69,14 @@ impl Gateway {
         }
         routed.failure.get_or_insert_with(ApiError::upstream_error);
         Err(Error::new_up(ErrorType::ConnectError))
+    }
+}
+
+/// Whether a provider is asked what a stream used.
+fn asking(target: &Target) -> Asking {
+    match target.provider.stream_usage {
+        StreamUsage::Ask => Asking::Usage,
+        StreamUsage::Leave => Asking::Nothing,
     }
 }
 
@@ -331,7 +342,7 @@ fn error_code(session: &Session) -> u16 {
 }
 
 /// The end of the request, whatever it was.
-pub(super) fn end(session: &mut Session, call: &mut Call, error: Option<&Error>) {
+pub(super) fn end(session: &mut Session, call: &mut Call, (error, limits): (Option<&Error>, &Limits)) {
     if let Some(body) = call.body.as_mut() {
         body.unwrap(&mut session.downstream_session);
     }
@@ -341,6 +352,7 @@ pub(super) fn end(session: &mut Session, call: &mut Call, error: Option<&Error>)
             routed.settle(Outcome::Aborted, None);
         }
     }
-    limit::end(call);
+    meter::end(call);
+    limit::end(limits, call);
     call.finish(session);
 }

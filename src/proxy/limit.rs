@@ -52,12 +52,31 @@ pub(super) async fn reserve(
 }
 
 /// Ends the reservation: a request that was answered keeps what it took, any other gives tokens and money back.
-pub(super) fn end(call: &mut Call) {
+pub(super) fn end(limits: &Limits, call: &mut Call) {
     let Some(reservation) = call.reservation.take() else { return };
-    if call.is_answered() {
-        let expected = reservation.expected();
-        reservation.settle(expected);
+    if let (Some(used), Some(routed)) = (call.used.filter(|used| used.output_tokens > 0), &call.routed) {
+        limits.typical().answered(&routed.plan.model.name, used.output_tokens);
     }
+    match call.used {
+        Some(used) => reservation.settle(Cost {
+            input_tokens: used.input_tokens,
+            output_tokens: used.output_tokens,
+            microusd: call.cost_microusd,
+        }),
+        // Nobody reads what passes by on a WebSocket.
+        None if call.is_answered() => {
+            let expected = reservation.expected();
+            reservation.settle(expected);
+        }
+        None => {}
+    }
+}
+
+/// Whether a request of `key` may come under a limit, whichever model it calls.
+pub(super) fn may_limit(snapshot: &Snapshot, key: &Key) -> bool {
+    let tier = &key.tier;
+    let sets = [&snapshot.limits, &tier.limits, &tier.shared];
+    snapshot.models.limited || sets.iter().any(|limits| !limits.is_empty())
 }
 
 /// What a request is expected to cost: its input by its bytes, its output by what the model usually answers, its

@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod keys;
 pub mod lanes;
 mod limit;
+mod meter;
 mod models;
 pub mod pick;
 mod probe;
@@ -45,8 +46,9 @@ use crate::endpoint::{Dialect, Endpoint, ModelIn};
 use crate::error::ApiError;
 use crate::limits::Limits;
 use crate::metrics;
+use crate::usage::Ledger;
 use admission::{Caller, Grant};
-use body::{Body, BodyLimits, Budget, HeldLimits, Meter, Pace, ReadUntil, Wanted, Watch};
+use body::{Asking, Body, BodyLimits, Budget, HeldLimits, Meter, Pace, ReadUntil, Wanted, Watch};
 use call::{Call, Routed};
 use dns::Dns;
 use inspect::Inspector;
@@ -71,6 +73,8 @@ pub struct Gateway {
     heads: HeadLimits,
     /// The longest wait for a client to take more of its answer.
     write_stall: Duration,
+    /// Where usage is recorded, if it is.
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// What `request_filter` came to.
@@ -112,6 +116,7 @@ impl Gateway {
             peers: Peers::new(conf.upstream.idle),
             heads: HeadLimits::of(&conf.clients),
             write_stall: conf.clients.write_stall,
+            ledger: None,
         }
     }
 
@@ -123,6 +128,11 @@ impl Gateway {
     /// What is known of the ways to providers.
     pub fn known(&self) -> Known {
         self.known.clone()
+    }
+
+    /// The same, with usage recorded in `ledger`.
+    pub fn recording(self, ledger: Option<Arc<Ledger>>) -> Self {
+        Self { ledger, ..self }
     }
 
     async fn admit(&self, session: &mut Session, call: &mut Call) -> Result<Admitted, ApiError> {
@@ -218,9 +228,15 @@ impl Gateway {
         } else {
             ReadUntil::Model
         };
+        call.ledger = self.ledger.clone();
+        call.metered = call.ledger.is_some() || limit::may_limit(&snapshot, caller.key());
+        let (sent, asking) = meter::wanted(endpoint).filter(|_| call.metered).unzip();
+        let is_small = announced.is_some_and(|length| length <= self.bodies.held.memory_bytes_max);
+        // What is put into a body is known beforehand only of one that was read.
+        let until = if asking == Some(Asking::Usage) && is_small { ReadUntil::End } else { until };
         let captured = Body::capture(
             &mut session.downstream_session,
-            Wanted { inspector, bytes_max, announced, until },
+            Wanted { inspector, bytes_max, announced, until, sent, asking: asking.unwrap_or(Asking::Nothing) },
             &self.bodies,
         )
         .await?;
@@ -472,7 +488,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, call: &mut Call) {
-        exchange::end(session, call, error);
+        exchange::end(session, call, (error, &self.limits));
     }
 
     // The access line says it all, once.

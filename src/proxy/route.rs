@@ -373,7 +373,7 @@ mod tests {
             owned_by: "x".into(),
             limits: LimitSet::default(),
         });
-        let models = Models { exact: vec![model], by_name: HashMap::from([("m".into(), 0)]), wild: vec![] };
+        let models = Models { exact: vec![model], by_name: HashMap::from([("m".into(), 0)]), ..Models::default() };
         Snapshot { models, ..Snapshot::default() }
     }
 

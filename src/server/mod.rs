@@ -18,6 +18,7 @@ mod pid_file;
 mod reload;
 mod source;
 mod supervisor;
+mod usage;
 
 use std::io;
 use std::net::SocketAddr;
@@ -96,6 +97,8 @@ pub enum StartError {
     NoRandomness(#[from] NoRandomness),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("cannot write the usage journal {}: {error}", .path.display())]
+    Journal { path: PathBuf, error: io::Error },
     #[error("{0}\n`store:` in conf/forge.yaml names another place, or `none`")]
     Store(StoreError),
     #[error("{0}")]
@@ -164,8 +167,10 @@ impl Process {
         let signals = Signals::register()?;
         let (desk, asks) = Desk::new(self.conf.apply.as_ref());
         desk::serve(self.control.handle(), self.store.clone(), asks);
+        let start = |store| usage::start(&self.conf.usage, store, self.control.handle());
+        let ledger = self.store.clone().map(start).transpose()?;
         let gateway = Gateway::new(self.routes.live(), self.start_keys(), Arc::clone(&limits), &self.conf);
-        let gateway = gateway.with_desk(desk);
+        let gateway = gateway.with_desk(desk).recording(ledger);
         self.control.spawn(gateway.prober(&self.conf).run());
         let health = health::view(self.routes.live(), gateway.known());
         drop(entered);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::client::{Request, Response};
-use crate::support::gateway::{Gateway, PROVIDER_KEY, routes};
+use crate::support::gateway::{Gateway, PROVIDER_KEY, Setup, routes};
 use crate::support::upstream::{Accept, Blackhole, Refusing, Reply, Step, Upstream};
 use crate::world::{CHAT, MESSAGES, chat, chat_stream, provider};
 
@@ -71,7 +71,9 @@ async fn the_next_target_answers_when_the_first_fails() {
     let models: String =
         numbers.map(|number| format!("  m{number}: {{ to: first{number}/x, else: second/y, {TIMEOUTS} }}\n")).collect();
     let text = format!("providers:\n{providers}{}models:\n{models}", provider("second", "openai", second.port()));
-    let gateway = Gateway::start(&routes(&text)).await;
+    // Where usage is recorded, streams are asked for it, and the bodies differ.
+    let setup = Setup { routes: routes(&text), conf: "store: none\n".into(), ..Setup::default() };
+    let gateway = Gateway::start_with(setup).await;
     for (number, (what, reply)) in failures.into_iter().enumerate() {
         let model = format!("m{number}");
         // A kept connection that fails is tried once more on a fresh one, so the failure comes twice.

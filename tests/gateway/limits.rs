@@ -151,6 +151,7 @@ async fn a_budget_is_a_quota() {
     let text = format!(
         "providers:\n{up}models:\n  m: {{ to: up, price: {{ input: 0, output: 1000.00 }} }}\nlimits: {{ budget: 0.30 USD/day }}\n"
     );
+    upstream.otherwise(Reply::json(200, r#"{"usage":{"prompt_tokens":5,"completion_tokens":300}}"#));
     let gateway = Gateway::start(&routes(&text)).await;
     gateway.post(CHAT, chat("m")).await.expect(200);
     let refused = gateway.send(&Request::post(CHAT, chat("m"))).await.expect(429);

@@ -45,4 +45,5 @@ mod streaming;
 mod tls;
 mod transport;
 mod upgrade;
+mod usage;
 mod world;

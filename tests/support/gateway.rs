@@ -92,11 +92,12 @@ impl Gateway {
         let (addr, admin) = free_addrs();
         let format = if setup.log_format.is_empty() { "text" } else { &setup.log_format };
         let path = |name: &str| dir.path().join(name).display().to_string();
-        let has_store = setup.conf.lines().any(|line| line.starts_with("store:"));
-        let store = if has_store { String::new() } else { format!("store: sqlite:{}\n", path("forge.db")) };
+        let has = |key: &str| setup.conf.lines().any(|line| line.starts_with(key));
+        let store = if has("store:") { String::new() } else { format!("store: sqlite:{}\n", path("forge.db")) };
+        let usage = if has("usage:") { String::new() } else { format!("usage: {{ journal: {} }}\n", path("usage")) };
         let conf = format!(
             "listen: [\"{addr}\"]\nadmin:\n  listen: \"{admin}\"\n  tokens: [{{ name: tests, hash: \"{}\", role: own }}]\n\
-             {store}threads: 2\nupgrade_sock: {}\npid_file: {}\nlog: {{ format: {format}, access: {} }}\n{}",
+             {store}{usage}threads: 2\nupgrade_sock: {}\npid_file: {}\nlog: {{ format: {format}, access: {} }}\n{}\n",
             hash(ADMIN_TOKEN),
             path("upgrade.sock"),
             path("forge.pid"),

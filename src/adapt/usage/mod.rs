@@ -43,13 +43,13 @@ pub struct Usage {
     /// Of the prompt, with what was read from a cache and what was written to one.
     pub input_tokens: u64,
     /// Of these, read from the provider's cache.
-    pub cached_read_tokens: u64,
+    pub cached_input_tokens: u64,
     /// Of the input tokens, written to the provider's cache.
     pub cache_write_tokens: u64,
     /// Of the input tokens, of sound.
     pub audio_input_tokens: u64,
     /// Of the input tokens, of pictures.
-    pub image_tokens: u64,
+    pub image_input_tokens: u64,
     /// Of the answer, with what the model thought.
     pub output_tokens: u64,
     /// Of these, what the model thought.
@@ -144,13 +144,19 @@ impl Reader {
         }
     }
 
+    /// Whether a usage object was read. A later one may say more.
+    pub fn is_reported(&self) -> bool {
+        self.wire.is_some()
+    }
+
     /// What the provider reported, or what its answer shows by itself (pictures); `None`: neither.
     pub fn reported(&self) -> Option<Usage> {
         let reported = self.wire.as_ref().map(|wire| wire.usage(self.endpoint));
         let mut usage = reported.unwrap_or_default();
         match self.endpoint {
             Endpoint::ImagesGenerations | Endpoint::ImagesEdits | Endpoint::ImagesVariations => {
-                usage.images = self.items;
+                // A stream of one picture says when it is there, with its usage.
+                usage.images = self.items.max(reported.is_some().into());
             }
             Endpoint::Rerank => usage.documents = self.items,
             Endpoint::AudioTranscriptions | Endpoint::AudioTranslations if usage.audio_ms == 0 => {

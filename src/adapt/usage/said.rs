@@ -68,6 +68,11 @@ impl Said {
         })
     }
 
+    /// Of an answer that is no text of a model.
+    pub fn nothing() -> Self {
+        Self::new(Form::Silent)
+    }
+
     fn new(form: Form) -> Self {
         Self { form, kept: Vec::new(), bytes: 0 }
     }

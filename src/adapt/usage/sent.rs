@@ -98,6 +98,11 @@ impl Sent {
         self.bytes.saturating_sub(media_bytes).div_ceil(BYTES_PER_TOKEN) + self.media * TOKENS_PER_MEDIUM
     }
 
+    /// The body's bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Characters to be spoken; 0 where nothing is.
     pub fn characters(&self) -> u64 {
         self.spoken.as_ref().map_or(0, |spoken| spoken.characters)

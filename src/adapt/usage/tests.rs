@@ -34,7 +34,7 @@ fn bodies_of_every_endpoint() {
             ChatCompletions,
             r#"{"choices":[{"message":{"content":"hi \"usage\":{\"prompt_tokens\":99}"}}],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":1},"completion_tokens_details":{"reasoning_tokens":4,"audio_tokens":2,"accepted_prediction_tokens":0}},"service_tier":"default"}"#,
             Some(Usage {
-                cached_read_tokens: 8,
+                cached_input_tokens: 8,
                 audio_input_tokens: 1,
                 reasoning_tokens: 4,
                 audio_output_tokens: 2,
@@ -45,7 +45,7 @@ fn bodies_of_every_endpoint() {
         (
             ChatCompletions,
             r#"{"usage":{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_cache_hit_tokens":64,"prompt_cache_miss_tokens":36,"prompt_tokens_details":null}}"#,
-            Some(Usage { cached_read_tokens: 64, ..tokens(100, 5) }),
+            Some(Usage { cached_input_tokens: 64, ..tokens(100, 5) }),
         ),
         // xAI and Gemini count what the model thought in the total only.
         (
@@ -67,12 +67,12 @@ fn bodies_of_every_endpoint() {
         (
             Responses,
             r#"{"output":[{"usage":{"input_tokens":1}}],"tools":[{"parameters":{"properties":{"usage":{"type":"string"}}}}],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":2,"cache_write_tokens":3},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":7},"total_tokens":123}}"#,
-            Some(Usage { cached_read_tokens: 2, cache_write_tokens: 3, reasoning_tokens: 7, ..tokens(36, 87) }),
+            Some(Usage { cached_input_tokens: 2, cache_write_tokens: 3, reasoning_tokens: 7, ..tokens(36, 87) }),
         ),
         (
             Messages,
             r#"{"content":[{"type":"tool_use","input":{"usage":{"input_tokens":7}}}],"usage":{"input_tokens":10,"cache_creation_input_tokens":3,"cache_read_input_tokens":20,"cache_creation":{"ephemeral_5m_input_tokens":3},"output_tokens":25,"service_tier":"standard"}}"#,
-            Some(Usage { cached_read_tokens: 20, cache_write_tokens: 3, ..tokens(33, 25) }),
+            Some(Usage { cached_input_tokens: 20, cache_write_tokens: 3, ..tokens(33, 25) }),
         ),
         (Moderations, r#"{"id":"modr-1","results":[{"flagged":false}]}"#, None),
         (
@@ -94,7 +94,7 @@ fn bodies_of_every_endpoint() {
         (
             ImagesGenerations,
             r#"{"created":1,"data":[{"b64_json":"a{}[","x":{"y":[{}]}},{"b64_json":"b"}],"usage":{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}}"#,
-            Some(Usage { image_tokens: 40, images: 2, ..tokens(50, 50) }),
+            Some(Usage { image_input_tokens: 40, images: 2, ..tokens(50, 50) }),
         ),
         (
             ImagesGenerations,
@@ -151,7 +151,7 @@ fn streams_of_every_endpoint() {
         (
             Messages,
             "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"usage\":{\"input_tokens\":25,\"cache_read_input_tokens\":5,\"output_tokens\":1}}}\n\nevent: content_block_delta\ndata: {\"delta\":{\"text\":\"usage\"}}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":15}}\n\n".into(),
-            Some(Usage { cached_read_tokens: 5, ..tokens(30, 15) }),
+            Some(Usage { cached_input_tokens: 5, ..tokens(30, 15) }),
         ),
         (
             Responses,
@@ -161,7 +161,7 @@ fn streams_of_every_endpoint() {
         (
             ImagesGenerations,
             "event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"x\",\"usage\":{\"input_tokens\":5,\"output_tokens\":50,\"total_tokens\":55}}\n\n".into(),
-            Some(tokens(5, 50)),
+            Some(Usage { images: 1, ..tokens(5, 50) }),
         ),
         (
             AudioTranscriptions,

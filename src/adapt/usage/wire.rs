@@ -110,10 +110,10 @@ impl Wire {
         let reasoning = output.reasoning_tokens.0.or(self.reasoning_tokens.0).unwrap_or_default();
         Usage {
             input_tokens,
-            cached_read_tokens: cached.min(input_tokens),
+            cached_input_tokens: cached.min(input_tokens),
             cache_write_tokens: written.min(input_tokens.saturating_sub(cached)),
             audio_input_tokens: input.audio_tokens.get().min(input_tokens),
-            image_tokens: input.image_tokens.get().min(input_tokens),
+            image_input_tokens: input.image_tokens.get().min(input_tokens),
             output_tokens,
             reasoning_tokens: reasoning.min(output_tokens),
             audio_output_tokens: output.audio_tokens.get().min(output_tokens),

@@ -8,6 +8,7 @@
 //!
 //! Why a wrapper: the engine's own replay buffer ends at 64 KiB and then silently yields nothing.
 
+mod ask;
 mod budget;
 mod gate;
 mod held;
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
 
 use super::inspect::Inspector;
+use crate::adapt::usage::sent::Sent;
 use crate::error::ApiError;
 use source::{Home, Source};
 use state::{Stage, State, take};
@@ -86,6 +88,19 @@ pub struct Wanted {
     pub announced: Option<u64>,
     /// How far it is read before it is routed.
     pub until: ReadUntil,
+    /// What is counted of it, where its usage is recorded.
+    pub sent: Option<Sent>,
+    /// Whether attempts may ask for usage.
+    pub asking: Asking,
+}
+
+/// Whether an attempt asks its provider what the stream used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// If it is a stream, and the client does not ask.
+    Usage,
+    /// It does not.
+    Nothing,
 }
 
 /// A request's body: a handle that the call holds while the engine holds the session.
@@ -179,8 +194,9 @@ impl Body {
     }
 
     /// Starts an attempt from the body's first byte, naming the model `upstream_model`.
-    pub fn begin_attempt(&self, upstream_model: &str, next: Next) {
+    pub fn begin_attempt(&self, upstream_model: &str, asking: Asking, next: Next) {
         let mut state = self.state.lock();
+        state.begin_asking(asking);
         state.replay_bytes_max = match next {
             Next::Another => state.limits.replay_bytes_max,
             Next::Nothing => state.limits.replay_bytes_max.min(LAST_REPLAY_BYTES_MAX),
@@ -210,10 +226,23 @@ impl Body {
     pub fn length(&self, announced: Option<u64>) -> Option<u64> {
         let state = self.state.lock();
         let bytes = if state.ended { state.taken } else { announced? };
-        Some(match &state.splice {
-            None => bytes,
-            Some(splice) => bytes - (splice.at.end - splice.at.start) + splice.with.len() as u64,
-        })
+        Some(
+            match &state.splice {
+                None => bytes,
+                Some(splice) => bytes - (splice.at.end - splice.at.start) + splice.with.len() as u64,
+            } + state.ask.as_ref().map_or(0, |ask| ask.growth()),
+        )
+    }
+
+    /// Whether this attempt asks for usage that the client did not ask for.
+    pub fn asks_usage(&self) -> bool {
+        let state = self.state.lock();
+        state.ask.as_ref().is_some_and(|ask| ask.is_put(&state.inspector))
+    }
+
+    /// Looks at what was counted of it, where its usage is recorded.
+    pub fn sent<T>(&self, look: impl FnOnce(&Sent) -> T) -> Option<T> {
+        self.state.lock().sent.as_deref().map(look)
     }
 
     /// Whether the body can be sent again from its first byte.

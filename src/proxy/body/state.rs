@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use pingora::{Error, ErrorType};
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 
+use super::ask::{self, Ask, edited};
 use super::gate::Gate;
 use super::held::{Held, HoldError, Piece, Spill};
-use super::{BodyLimits, Pace, Wanted};
+use super::{Asking, BodyLimits, Pace, Wanted};
+use crate::adapt::usage::sent::Sent;
 use crate::error::ApiError;
 use crate::proxy::inspect::{Inspector, Splice};
 
@@ -40,6 +42,10 @@ pub(super) struct State {
     pub(super) splice: Option<Splice>,
     /// What follows the bytes given last, where a splice cut a chunk in two.
     pub(super) rest: Option<Bytes>,
+    /// Where attempts may ask what their streams used.
+    pub(super) ask: Option<Ask>,
+    /// Where usage is recorded.
+    pub(super) sent: Option<Box<Sent>>,
     /// The answer, as long as nothing of it was written. Once it is open, no other attempt will follow.
     pub(super) gate: Gate,
     /// Bytes were given out that are no longer held.
@@ -146,6 +152,8 @@ impl State {
             block: 0,
             splice: None,
             rest: None,
+            ask: (wanted.asking == Asking::Usage).then(Ask::default),
+            sent: wanted.sent.map(Box::new),
             gate: Gate::default(),
             lost: false,
             fault: None,
@@ -186,6 +194,12 @@ impl State {
                 return Err(self.fail(ApiError::body_too_large(self.bytes_max)));
             }
             self.inspector.feed(&chunk).map_err(|fault| self.fail(fault.into()))?;
+            if let Some(sent) = &mut self.sent {
+                sent.feed(&chunk);
+            }
+            if let Some(ask) = &mut self.ask {
+                ask.scan(&chunk, self.taken, &self.inspector);
+            }
             self.taken += chunk.len() as u64;
             let spill = self.keep(&chunk)?;
             self.pending = Some((chunk, spill));
@@ -294,14 +308,28 @@ impl State {
         if self.gate.is_open() {
             self.forget_sent();
         }
-        match &self.splice {
-            Some(splice) => {
+        let asking = self.ask.as_ref().filter(|ask| ask.edits_anything());
+        match (asking, &self.splice) {
+            (Some(ask), splice) => edited(bytes, start, &ask.edits(splice.as_ref(), &self.inspector)),
+            (None, Some(splice)) => {
                 let (bytes, rest) = spliced(bytes, start, splice);
                 self.rest = rest;
                 bytes
             }
-            None => bytes,
+            (None, None) => bytes,
         }
+    }
+
+    /// Another attempt begins, which asks or does not.
+    pub(super) fn begin_asking(&mut self, asking: Asking) {
+        let Some(ask) = &mut self.ask else { return };
+        let wanted = match asking {
+            Asking::Nothing => ask::Wanted::No,
+            Asking::Usage if self.ended => ask::Wanted::OfWhole,
+            Asking::Usage if self.announced.is_some() => ask::Wanted::OfAnnounced,
+            Asking::Usage => ask::Wanted::OfChunks,
+        };
+        ask.begin(wanted, &self.inspector);
     }
 }
 
@@ -362,8 +390,14 @@ mod tests {
             pace: Pace { grace: Duration::from_secs(1), rate_min: 1 },
             held,
         };
-        let wanted =
-            Wanted { inspector: Inspector::json(), bytes_max: 1 << 20, announced: None, until: ReadUntil::Model };
+        let wanted = Wanted {
+            inspector: Inspector::json(),
+            bytes_max: 1 << 20,
+            announced: None,
+            until: ReadUntil::Model,
+            sent: None,
+            asking: Asking::Nothing,
+        };
         let mut state = State::new(wanted, Arc::new(limits));
         state.stage = Stage::Forward;
         let mut kept = Vec::new();

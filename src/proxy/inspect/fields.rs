@@ -37,14 +37,23 @@ pub(super) struct Fields {
     text: Vec<u8>,
     /// The first half of an escaped surrogate pair.
     high: Option<u16>,
-    /// The field whose value is due or under way.
-    field: Option<Field>,
+    /// Whose value is due or under way.
+    field: Option<Due>,
     /// Where the string or value of interest begins.
     begun_at: u64,
     seen: Seen,
     model: Option<ModelValue>,
     null_model: Option<Range<u64>>,
     stream: Option<bool>,
+    stream_options: Option<u64>,
+}
+
+/// What a value that matters is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Field(Field),
+    /// `stream_options`: noted where it stands, and otherwise let alone.
+    StreamOptions,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +92,7 @@ impl Default for Fields {
             model: None,
             null_model: None,
             stream: None,
+            stream_options: None,
         }
     }
 }
@@ -99,6 +109,11 @@ impl Fields {
 
     pub(super) fn stream(&self) -> Option<bool> {
         self.stream
+    }
+
+    /// Where the value of the first `stream_options` begins.
+    pub(super) fn stream_options(&self) -> Option<u64> {
+        self.stream_options
     }
 
     #[inline]
@@ -119,7 +134,12 @@ impl Fields {
     pub(super) fn begin_value(&mut self, byte: u8, offset: u64) -> Result<(), BodyFault> {
         match self.field {
             None => Ok(()),
-            Some(field) => self.begin_field(field, byte, offset),
+            Some(Due::Field(field)) => self.begin_field(field, byte, offset),
+            Some(Due::StreamOptions) => {
+                self.field = None;
+                self.stream_options.get_or_insert(offset);
+                Ok(())
+            }
         }
     }
 
@@ -136,10 +156,10 @@ impl Fields {
     /// A literal ended before `behind`. `null` counts as a field left out.
     pub(super) fn end_literal(&mut self, literal: Literal, behind: u64) {
         match (self.field.take(), literal) {
-            (Some(Field::Model), _) => self.null_model = Some(self.begun_at..behind),
-            (Some(Field::Stream), Literal::True) => self.stream = Some(true),
-            (Some(Field::Stream), Literal::False) => self.stream = Some(false),
-            (Some(Field::Stream), Literal::Null) | (None, _) => {}
+            (Some(Due::Field(Field::Model)), _) => self.null_model = Some(self.begun_at..behind),
+            (Some(Due::Field(Field::Stream)), Literal::True) => self.stream = Some(true),
+            (Some(Due::Field(Field::Stream)), Literal::False) => self.stream = Some(false),
+            (Some(Due::Field(Field::Stream)), Literal::Null) | (Some(Due::StreamOptions) | None, _) => {}
         }
     }
 
@@ -199,7 +219,10 @@ impl Fields {
     fn end_name(&mut self, offset: u64) -> Result<(), BodyFault> {
         self.take(&[], offset)?;
         self.capture = Capture::Off;
-        let Some((field, spelling)) = field_named(&self.text) else { return Ok(()) };
+        let Some((field, spelling)) = field_named(&self.text) else {
+            self.field = (self.text == b"stream_options").then_some(Due::StreamOptions);
+            return Ok(());
+        };
         if spelling == Spelling::Miscased {
             return Err(BodyFault::field(field, FieldFault::Miscased, self.begun_at));
         }
@@ -210,7 +233,7 @@ impl Fields {
         if std::mem::replace(seen, true) {
             return Err(BodyFault::field(field, FieldFault::Duplicate, self.begun_at));
         }
-        self.field = Some(field);
+        self.field = Some(Due::Field(field));
         Ok(())
     }
 

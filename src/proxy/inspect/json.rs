@@ -150,6 +150,15 @@ impl JsonScanner {
         self.fields.stream()
     }
 
+    pub(super) fn stream_options(&self) -> Option<u64> {
+        self.fields.stream_options()
+    }
+
+    /// Whether the object has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == State::Nothing
+    }
+
     /// Puts `name` where the model's value stands, or a whole member first in the object.
     pub(super) fn splice(&self, name: &str) -> Splice {
         // A string can always be written.

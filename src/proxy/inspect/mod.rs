@@ -155,6 +155,22 @@ impl Inspector {
         }
     }
 
+    /// Where the value of the top-level `stream_options` of a JSON body begins, as soon as that is known.
+    pub fn stream_options(&self) -> Option<u64> {
+        match &self.grammar {
+            Grammar::Json(scanner) => scanner.stream_options(),
+            Grammar::Multipart(_) => None,
+        }
+    }
+
+    /// Whether the object of a JSON body has ended: nothing but white space may follow.
+    pub fn is_closed(&self) -> bool {
+        match &self.grammar {
+            Grammar::Json(scanner) => scanner.is_closed(),
+            Grammar::Multipart(_) => false,
+        }
+    }
+
     /// How the body comes to name `upstream_model`; `None` when it does already.
     ///
     /// To be asked once the model is known or the body has ended without one: then the splice adds it.
