@@ -75,8 +75,8 @@ pub(super) fn end(limits: &Limits, call: &mut Call) {
 /// Whether a request of `key` may come under a limit, whichever model it calls.
 pub(super) fn may_limit(snapshot: &Snapshot, key: &Key) -> bool {
     let tier = &key.tier;
-    let sets = [&snapshot.limits, &tier.limits, &tier.shared];
-    snapshot.models.limited || sets.iter().any(|limits| !limits.is_empty())
+    let sets = [&snapshot.limits, &tier.limits, &tier.shared, &key.limits];
+    snapshot.models.limited || !key.holders.is_empty() || sets.iter().any(|limits| !limits.is_empty())
 }
 
 /// What a request is expected to cost: its input by its bytes, its output by what the model usually answers, its
