@@ -103,7 +103,7 @@ impl Ask {
     /// Whether the provider is asked for what the client did not ask for.
     pub(super) fn is_put(&self, inspector: &Inspector) -> bool {
         self.question != Question::None
-            && inspector.stream() != Some(false)
+            && inspector.stream() == Some(true)
             && !matches!(self.options, Options::Settled)
     }
 
