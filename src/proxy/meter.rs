@@ -223,7 +223,10 @@ impl Settled {
                 | Endpoint::MessagesCountTokens
                 | Endpoint::Realtime
                 | Endpoint::Models
-                | Endpoint::Model,
+                | Endpoint::Model
+                | Endpoint::Usage
+                | Endpoint::Limits
+                | Endpoint::RotateKey,
                 _,
                 _,
             ) => {}

@@ -102,9 +102,7 @@ impl Ask {
 
     /// Whether the provider is asked for what the client did not ask for.
     pub(super) fn is_put(&self, inspector: &Inspector) -> bool {
-        self.question != Question::None
-            && inspector.stream() == Some(true)
-            && !matches!(self.options, Options::Settled)
+        self.question != Question::None && inspector.stream() == Some(true) && !matches!(self.options, Options::Settled)
     }
 
     /// What the attempt changes, as far as it was read, in the order of the body; `model` is another such change.
