@@ -21,6 +21,7 @@ mod meter;
 mod models;
 pub mod pick;
 mod probe;
+mod request_head;
 mod respond;
 pub mod retry;
 pub mod route;
@@ -32,8 +33,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, Result};
 use pingora_core::protocols::http::compression::ResponseCompressionCtx;
@@ -54,6 +55,7 @@ use dns::Dns;
 use inspect::Inspector;
 use keys::StoredKeys;
 use lanes::Known;
+use request_head::{announced_length, missing_model, query_model, sole_content_type};
 use retry::RetryBudgets;
 use route::{Plan, View};
 use self_service::Desk;
@@ -311,10 +313,6 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-fn missing_model() -> ApiError {
-    ApiError::bad_field("model", "You must provide a model parameter.")
-}
-
 /// What rules may read of this request.
 fn facts<'a>(session: &'a Session, call: &'a Call, (grant, headers): (&'a Grant, &'a HeaderMap)) -> Facts<'a> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -332,44 +330,6 @@ fn facts<'a>(session: &'a Session, call: &'a Call, (grant, headers): (&'a Grant,
         body_bytes: announced.unwrap_or_else(|| body.map_or(0, Body::taken)),
         time_unix: call::now_unix(),
     }
-}
-
-/// The client's Content-Length, checked against the limit before a byte is read.
-fn announced_length(headers: &HeaderMap, bytes_max: u64) -> Result<Option<u64>, ApiError> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(ApiError::unsupported_media("Request bodies must not be compressed (Content-Encoding)."));
-    }
-    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(None) };
-    let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
-    match length {
-        Some(length) if length > bytes_max => Err(ApiError::body_too_large(bytes_max)),
-        Some(length) => Ok(Some(length)),
-        None => Err(ApiError::bad_request("The Content-Length header is malformed.")),
-    }
-}
-
-fn sole_content_type(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    match (types.next(), types.next()) {
-        (first, None) => Ok(first.map(HeaderValue::as_bytes)),
-        (_, Some(_)) => Err(ApiError::bad_request("The Content-Type header is sent twice.")),
-    }
-}
-
-/// The one `model` of a query.
-fn query_model(query: &str) -> Result<String, ApiError> {
-    let mut named = query.split('&').filter_map(|pair| pair.strip_prefix("model="));
-    let (first, second) = (named.next(), named.next());
-    if second.is_some() {
-        return Err(ApiError::bad_field("model", "The query names more than one model."));
-    }
-    let name = first.filter(|name| !name.is_empty()).ok_or_else(missing_model)?;
-    let name = percent_encoding::percent_decode_str(name).decode_utf8();
-    let name = name.map_err(|_| ApiError::bad_field("model", "The model in the query is not UTF-8."))?;
-    if name.len() > inspect::MODEL_BYTES_MAX {
-        return Err(ApiError::bad_field("model", "The model's name is too long."));
-    }
-    Ok(name.into_owned())
 }
 
 #[async_trait]
