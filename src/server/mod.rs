@@ -165,6 +165,11 @@ impl Process {
         self.control.spawn(sweep(Arc::clone(&limits)));
         let entered = self.control.enter();
         let signals = Signals::register()?;
+        if let Some(apply) = &self.conf.apply
+            && !self.routes.live().load().tiers.contains_key(&apply.tier)
+        {
+            log::warn!("apply.tier is '{}', which no tier of the routes is called", apply.tier);
+        }
         let (desk, asks) = Desk::new(self.conf.apply.as_ref());
         desk::serve(self.control.handle(), self.store.clone(), asks);
         let start = |store| usage::start(&self.conf.usage, store, self.control.handle());

@@ -150,6 +150,16 @@ async fn the_first_token_needs_nothing_but_the_store() {
 }
 
 #[test]
+fn a_token_for_the_settings_is_made_with_its_line() {
+    let arguments = ["hash-key", "--admin", "--name", "ci", "--role", "operate"];
+    let output = Command::new(env!("CARGO_BIN_EXE_forge")).args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let token = text.lines().find_map(|line| line.strip_prefix("key:   ")).unwrap();
+    let hash = crate::support::gateway::hash(token);
+    assert!(token.starts_with("adm-") && text.contains(&format!("- {{ name: ci, hash: \"{hash}\", role: operate }}")));
+}
+
+#[test]
 fn help_reads_like_a_manual() {
     for command in ["key", "holder", "usage", "apply", "admin"] {
         let output = Command::new(env!("CARGO_BIN_EXE_forge")).args([command, "--help"]).output().unwrap();

@@ -68,8 +68,29 @@ async fn a_holder_sees_its_own_usage() {
     let (id, secret) = key(&admin, json!({})).await;
     let usage =
         get(&world, "/v1/usage?period=hour&by=model,endpoint&from=2026-01-01", &secret).await.expect(200).json();
-    assert_eq!((&usage["object"], &usage["key"]["id"]), (&"list".into(), &id.into()));
+    assert_eq!((&usage["object"], &usage["key"]["id"]), (&"list".into(), &id.clone().into()));
     assert!(usage["data"].is_array() && usage["has_more"] == false, "{usage}");
+    post(&world, CHAT, &secret, BODY).await.expect(200);
+    // Usage is written to the store in batches.
+    let start = std::time::Instant::now();
+    let row = loop {
+        let usage = get(&world, "/v1/usage?period=all", &secret).await.expect(200).json();
+        match usage["data"].get(0) {
+            Some(row) => break row.clone(),
+            None => assert!(start.elapsed() < crate::support::PATIENCE, "{usage}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!((&row["model"], &row["requests"]), (&"m".into(), &1.into()));
+    let told = admin.get(&format!("/admin/v1/usage?by=key,model&key={id}")).await.expect(200).json();
+    assert_eq!(told["data"][0]["key"].as_str(), Some(id.as_str()));
+    for units in ["requests", "input_tokens", "output_tokens", "cost_microusd"] {
+        assert_eq!(told["data"][0][units], row[units], "{units}");
+    }
+    let csv = admin.get(&format!("/admin/v1/usage?by=model&key={id}&format=csv")).await.expect(200).text();
+    assert!(csv.starts_with("model,requests,") && csv.contains("\r\nm,1,"), "{csv}");
+    let records = admin.get(&format!("/admin/v1/usage/records?key={id}")).await.expect(200).json();
+    assert_eq!((records["data"].as_array().unwrap().len(), &records["data"][0]["attempt"]), (1, &"answer".into()));
     for query in ["period=week", "by=key", "by=provider", "from=yesterday", "key=key_other"] {
         let refused = get(&world, &format!("/v1/usage?{query}"), &secret).await.expect(400);
         assert!(refused.code().starts_with("invalid"), "{}", refused.text());
