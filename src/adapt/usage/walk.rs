@@ -156,7 +156,7 @@ impl Walker {
                 next.unwrap_or(bytes.len())
             }
             State::AfterString => self.after_string(bytes[at], at),
-            State::AfterKey(interest) => self.after_key(interest, bytes[at], at, found),
+            State::AfterKey(interest) => self.after_key(interest, (bytes[at], at), found),
             State::InNumber => self.number(bytes, at, found),
             State::Done => bytes.len(),
         }
@@ -252,7 +252,7 @@ impl Walker {
         }
     }
 
-    fn after_key(&mut self, interest: Interest, byte: u8, at: usize, found: &mut impl FnMut(Part<'_>)) -> usize {
+    fn after_key(&mut self, interest: Interest, (byte, at): (u8, usize), found: &mut impl FnMut(Part<'_>)) -> usize {
         match (interest, byte) {
             (_, b' ' | b'\t' | b'\n' | b'\r') => return at + 1,
             (Interest::Usage, b'{') => {

@@ -59,6 +59,7 @@ pub struct Inspector {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a JSON body, which is the usual one, costs no allocation")]
 enum Grammar {
     Json(JsonScanner),
     /// Boxed, being twice the size of the other, which most requests use.
