@@ -40,7 +40,7 @@ check: setup ## Everything that can be said without running: format, lints, docs
 	cargo test --locked --quiet --test architecture --test licences
 
 test: setup ## All tests: units, both stores, whole gateway over sockets, the official Python SDKs
-	@scripts/setup.sh sdk databases
+	@scripts/setup.sh sdk databases s3
 	cargo test --locked
 	scripts/sdk-tests.sh
 

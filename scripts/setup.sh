@@ -5,6 +5,7 @@
 #   scripts/setup.sh build    Rust and a C compiler are expected; cmake is installed
 #   scripts/setup.sh sdk      Python is expected; venv support is installed
 #   scripts/setup.sh databases  Postgres and Redis are installed; the tests start servers of their own
+#   scripts/setup.sh s3       moto, an S3 server that checks signatures, is installed into target/tools
 #   scripts/setup.sh bench    nginx is installed
 #   scripts/setup.sh fuzz     a C++ compiler, which libFuzzer is built with, is installed
 set -euo pipefail
@@ -60,6 +61,11 @@ databases() {
   have redis-server || apt redis-server || die "no Redis, which the limits' tests start: install redis-server"
 }
 
+s3() {
+  sdk
+  [ -x "$tools/bin/moto_server" ] || pip "moto[server,s3]==5.2.5" || die "no moto, which the tests of files in a bucket start"
+}
+
 bench() {
   have nginx || [ -x /usr/sbin/nginx ] || apt nginx-light || apt nginx || die "no nginx, which the bench compares with"
 }
@@ -70,7 +76,7 @@ fuzz() {
 
 for part in "${@:-build}"; do
   case "$part" in
-    build | sdk | databases | bench | fuzz) "$part" ;;
-    *) die "unknown part '$part': build, sdk, databases, bench or fuzz" ;;
+    build | sdk | databases | s3 | bench | fuzz) "$part" ;;
+    *) die "unknown part '$part': build, sdk, databases, s3, bench or fuzz" ;;
   esac
 done

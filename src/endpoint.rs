@@ -29,6 +29,17 @@ pub enum ModelIn {
     Nowhere,
 }
 
+/// Who answers an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedBy {
+    /// A provider that the routes lead to.
+    Provider,
+    /// The data plane itself, from the routes.
+    DataPlane,
+    /// The service behind the data plane, which keeps files.
+    Jobs,
+}
+
 /// Every endpoint of the public reference that Forge serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -54,6 +65,9 @@ pub enum Endpoint {
     Usage,
     Limits,
     RotateKey,
+    Files,
+    FileContent,
+    File,
 }
 
 /// One endpoint, whole.
@@ -63,9 +77,10 @@ pub struct Row {
     pub endpoint: Endpoint,
     /// The name used in routes.yaml (`serves`, rules), metrics and logs.
     pub name: &'static str,
-    /// The only method the endpoint takes.
+    /// The methods the endpoint takes, as `Allow` lists them; one only where a provider serves it.
     pub method: &'static str,
-    /// The path a client calls, matched exactly on the undecoded target. A trailing `/*` takes the rest.
+    /// The path a client calls, matched exactly on the undecoded target. A trailing `/*` takes the rest; a `*` before
+    /// more of the path takes one segment.
     pub path: &'static str,
     /// Where the request names its model.
     pub model_in: ModelIn,
@@ -77,6 +92,8 @@ pub struct Row {
     pub body_bytes_max: u64,
     /// A multipart endpoint that takes exactly one `file` part.
     pub one_file: bool,
+    /// Who answers.
+    pub served_by: ServedBy,
 }
 
 const MIB: u64 = 1 << 20;
@@ -94,11 +111,21 @@ const fn post(endpoint: Endpoint, name: &'static str, path: &'static str) -> Row
         default_model: None,
         body_bytes_max: JSON_MAX,
         one_file: false,
+        served_by: ServedBy::Provider,
     }
 }
 
 const fn get(endpoint: Endpoint, name: &'static str, path: &'static str, model_in: ModelIn) -> Row {
-    Row { method: "GET", model_in, body_bytes_max: 0, ..post(endpoint, name, path) }
+    let served_by = if matches!(model_in, ModelIn::Nowhere) { ServedBy::DataPlane } else { ServedBy::Provider };
+    Row { method: "GET", model_in, body_bytes_max: 0, served_by, ..post(endpoint, name, path) }
+}
+
+/// An endpoint of the service that keeps files; its bodies are bounded by settings of its own.
+const fn jobs(mut row: Row, method: &'static str) -> Row {
+    row.method = method;
+    row.model_in = ModelIn::Nowhere;
+    row.served_by = ServedBy::Jobs;
+    row
 }
 
 const fn upload(mut row: Row, model_in: ModelIn) -> Row {
@@ -123,7 +150,7 @@ const fn default_model(mut row: Row, model: &'static str) -> Row {
 }
 
 /// The table. The order is that of [`Endpoint`], which indexes it.
-pub static ENDPOINTS: [Row; 20] = [
+pub static ENDPOINTS: [Row; 23] = [
     post(Endpoint::ChatCompletions, "chat_completions", "/v1/chat/completions"),
     post(Endpoint::Completions, "completions", "/v1/completions"),
     post(Endpoint::Embeddings, "embeddings", "/v1/embeddings"),
@@ -157,10 +184,28 @@ pub static ENDPOINTS: [Row; 20] = [
     get(Endpoint::Limits, "limits", "/v1/limits", ModelIn::Nowhere),
     Row {
         model_in: ModelIn::Nowhere,
+        served_by: ServedBy::DataPlane,
         body_bytes_max: 8 << 10,
         ..post(Endpoint::RotateKey, "rotate_key", "/v1/keys/rotate")
     },
+    jobs(post(Endpoint::Files, "files", "/v1/files"), "GET, POST"),
+    jobs(post(Endpoint::FileContent, "file_content", "/v1/files/*/content"), "GET"),
+    jobs(post(Endpoint::File, "file", "/v1/files/*"), "GET, DELETE"),
 ];
+
+impl Row {
+    /// Whether the endpoint takes this method.
+    pub fn takes(&self, method: &str) -> bool {
+        self.method.split(", ").any(|taken| taken == method)
+    }
+
+    /// Whether an undecoded path (no query) is this endpoint's.
+    fn has_path(&self, path: &str) -> bool {
+        let Some((prefix, suffix)) = self.path.split_once('*') else { return self.path == path };
+        let taken = path.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).unwrap_or_default();
+        !taken.is_empty() && (suffix.is_empty() || !taken.contains('/'))
+    }
+}
 
 impl Endpoint {
     /// This endpoint's row.
@@ -180,18 +225,12 @@ impl Endpoint {
 
     /// The endpoint of an undecoded request path (no query), if there is one.
     pub fn by_path(path: &str) -> Option<Endpoint> {
-        ENDPOINTS
-            .iter()
-            .find(|row| match row.path.strip_suffix('*') {
-                Some(prefix) => path.len() > prefix.len() && path.starts_with(prefix),
-                None => row.path == path,
-            })
-            .map(|row| row.endpoint)
+        ENDPOINTS.iter().find(|row| row.has_path(path)).map(|row| row.endpoint)
     }
 
     /// Every endpoint that a provider can serve (all but those Forge answers by itself).
     pub fn proxied() -> impl Iterator<Item = Endpoint> {
-        ENDPOINTS.iter().filter(|row| row.model_in != ModelIn::Nowhere).map(|row| row.endpoint)
+        ENDPOINTS.iter().filter(|row| row.served_by == ServedBy::Provider).map(|row| row.endpoint)
     }
 }
 
@@ -253,11 +292,26 @@ mod tests {
     }
 
     #[test]
+    fn methods_are_those_of_allow() {
+        let files = Endpoint::Files.row();
+        assert!(files.takes("GET") && files.takes("POST") && !files.takes("PUT") && !files.takes("GET, POST"));
+        for endpoint in Endpoint::proxied() {
+            assert!(!endpoint.row().method.contains(','), "{}: a provider is sent one method", endpoint.name());
+        }
+    }
+
+    #[test]
     fn paths_match_exactly() {
         assert_eq!(Endpoint::by_path("/v1/messages"), Some(Endpoint::Messages));
         assert_eq!(Endpoint::by_path("/v1/messages/count_tokens"), Some(Endpoint::MessagesCountTokens));
         assert_eq!(Endpoint::by_path("/v1/models"), Some(Endpoint::Models));
         assert_eq!(Endpoint::by_path("/v1/models/a/b"), Some(Endpoint::Model));
+        assert_eq!(Endpoint::by_path("/v1/files"), Some(Endpoint::Files));
+        assert_eq!(Endpoint::by_path("/v1/files/file-1"), Some(Endpoint::File));
+        assert_eq!(Endpoint::by_path("/v1/files/file-1/content"), Some(Endpoint::FileContent));
+        // A file that would be called so has no such id; the service answers 404.
+        assert_eq!(Endpoint::by_path("/v1/files//content"), Some(Endpoint::File));
+        assert_eq!(Endpoint::by_path("/v1/files/a/b/content"), Some(Endpoint::File));
         for other in ["/v1/models/", "/v1/messages/", "/v1//messages", "/V1/messages", "/v1/chat%2Fcompletions", "/"] {
             assert_eq!(Endpoint::by_path(other), None, "{other}");
         }

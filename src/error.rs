@@ -206,6 +206,11 @@ impl ApiError {
         Self::new(413, INVALID, "request_too_large", format!("The request body is larger than {bytes_max} bytes."))
     }
 
+    /// 413: a file over what one may have.
+    pub fn file_too_large(bytes_max: u64) -> Self {
+        Self::new(413, INVALID, "file_too_large", format!("The file is larger than {bytes_max} bytes.")).param("file")
+    }
+
     /// 415: a media type or content coding the endpoint does not read.
     pub fn unsupported_media(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(415, INVALID, "unsupported_media_type", message)
@@ -240,6 +245,34 @@ impl ApiError {
     pub fn overloaded(retry_after: Duration) -> Self {
         let mut error = Self::new(503, "server_error", "overloaded", "The gateway is busy. Please retry shortly.");
         error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// 404: no such object that the caller may see; `message` names its kind and id.
+    pub fn no_such_object(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(404, INVALID, "not_found", message)
+    }
+
+    /// 403: the key's or its tier's share of storage is used up; `message` says which bound.
+    pub fn storage_quota(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(403, INVALID, "storage_quota_exceeded", message)
+    }
+
+    /// 403: the caller sees the object, and may not change it.
+    pub fn not_the_owner() -> Self {
+        Self::new(403, INVALID, "not_the_owner", "The file belongs to another API key of your team.")
+    }
+
+    /// 507: no space is left where files are kept. RFC 4918 section 11.5.
+    pub fn storage_full() -> Self {
+        Self::new(507, "server_error", "storage_full", "The gateway has no space left for files.")
+    }
+
+    /// 503: files cannot be read or written now; the log line says why.
+    pub fn storage_unavailable() -> Self {
+        let message = "The gateway's file storage is unavailable. Please retry shortly.";
+        let mut error = Self::new(503, "server_error", "storage_unavailable", message);
+        error.retry_after = Some(Duration::from_secs(5));
         error
     }
 

@@ -8,6 +8,7 @@
 mod admin;
 mod clients;
 mod ejection;
+mod files;
 mod limits;
 mod maker;
 mod outcome;
@@ -34,6 +35,7 @@ use maker::Maker;
 pub use admin::{AdminRefusal, ApplicationResult, admin_refused, admin_request, application};
 pub use clients::{client_connections, connection_refused, hold_connection, http2_resets_exceeded};
 pub use ejection::Ejection;
+pub use files::{Uploaded, files_held, upload};
 pub use limits::{limited, limits_server, limits_shared};
 pub use outcome::Outcome;
 pub use probe::{Probed, probe};
@@ -254,6 +256,7 @@ struct Metrics {
     usage: usage::UsageMetrics,
     tls: tls::TlsMetrics,
     admin: admin::AdminMetrics,
+    files: files::FileMetrics,
     /// Handles by endpoint (the last slot: none) and model.
     by_model: Vec<ByName<RequestSeries>>,
     by_endpoint: Vec<EndpointSeries>,
@@ -346,6 +349,7 @@ impl Metrics {
             usage: usage::UsageMetrics::new(&make),
             tls: tls::TlsMetrics::new(&make),
             admin: admin::AdminMetrics::new(&make),
+            files: files::FileMetrics::new(&make),
             by_model: endpoint_names().map(|_| RwLock::default()).collect(),
             by_endpoint: make.endpoints(),
             by_provider: RwLock::default(),

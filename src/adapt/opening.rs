@@ -99,7 +99,10 @@ impl Opening {
             | Endpoint::Model
             | Endpoint::Usage
             | Endpoint::Limits
-            | Endpoint::RotateKey => false,
+            | Endpoint::RotateKey
+            | Endpoint::Files
+            | Endpoint::FileContent
+            | Endpoint::File => false,
         };
         if opens { Verdict::Opening } else { Verdict::Content }
     }

@@ -11,6 +11,7 @@ use super::key::Key;
 use super::limits::LimitSet;
 use super::place::Place;
 use super::snapshot::*;
+use super::storage::FileLimits;
 
 /// Tiers by name.
 pub(super) fn tiers(section: Option<&Place<'_>>, models: &Models) -> HashMap<String, Arc<Tier>> {
@@ -20,7 +21,8 @@ pub(super) fn tiers(section: Option<&Place<'_>>, models: &Models) -> HashMap<Str
             let patterns = place.get_or_short("models").map(|list| patterns(&list, models)).unwrap_or_default();
             let limits = LimitSet::read(&place);
             let shared = place.get("shared").map(|shared| LimitSet::read(&shared)).unwrap_or_default();
-            (name.to_owned(), Arc::new(Tier { name: name.to_owned(), models: patterns, limits, shared }))
+            let files = place.get("files").map(|files| FileLimits::read(&files)).unwrap_or_default();
+            (name.to_owned(), Arc::new(Tier { name: name.to_owned(), models: patterns, limits, shared, files }))
         })
         .collect()
 }

@@ -83,9 +83,16 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FileLimits;
 
     fn key(networks: &[&str]) -> Key {
-        let tier = Tier { name: "t".into(), models: vec![], limits: LimitSet::default(), shared: LimitSet::default() };
+        let tier = Tier {
+            name: "t".into(),
+            models: vec![],
+            limits: LimitSet::default(),
+            shared: LimitSet::default(),
+            files: FileLimits::default(),
+        };
         let networks = networks.iter().map(|text| super::super::parse_network(text).unwrap()).collect();
         Key { networks, ..Key::of_routes("k", Arc::new(tier)) }
     }

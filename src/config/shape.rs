@@ -4,6 +4,8 @@
 //! disagree. A new key is one row here and the line that reads it.
 
 use super::admin::Role;
+mod kept;
+
 use super::amount;
 use super::catalogue;
 use super::finding::nearest;
@@ -207,13 +209,14 @@ const RULE: Shape = map(&[
 const TIER: Shape = short("models", &TIER_KEYS);
 
 /// A tier's own keys, and beside them the limits that each of its keys has.
-const TIER_KEYS: [Key; LIMITS.len() + 2] = {
+const TIER_KEYS: [Key; LIMITS.len() + 3] = {
     let models = required("models", Shape::Many(&Shape::Text), "Models its keys may call; a name may hold one `*`.");
-    let mut keys = [models; LIMITS.len() + 2];
+    let mut keys = [models; LIMITS.len() + 3];
     keys[1] = key("shared", map(&LIMITS), "Limits of all its keys together; those beside `models` are of each key.");
+    keys[2] = key("files", map(kept::FILE_LIMITS), "How much its keys may keep in /v1/files.");
     let mut index = 0;
     while index < LIMITS.len() {
-        keys[index + 2] = LIMITS[index];
+        keys[index + 3] = LIMITS[index];
         index += 1;
     }
     keys
@@ -257,15 +260,11 @@ pub(super) const PROCESS: Shape = map(&[
     key("log", map(LOG), "What is written where."),
     key("bounds", map(BOUNDS), "Bounds on what is held."),
     key("upstream", map(UPSTREAM), "The connection pool."),
-    key("usage", map(USAGE), "Usage on its way to the store."),
+    key("usage", map(kept::USAGE), "Usage on its way to the store."),
     key("store", Shape::Text, "Keys and usage: sqlite:PATH, postgres://…, none; or env:NAME, file:PATH."),
     key("limits", Shape::Text, "Who counts: memory, or redis://… for a fleet; or env:NAME, file:PATH."),
+    key("files", short("at", kept::FILES), "Where uploaded files are kept."),
 ]);
-
-const USAGE: &[Key] = &[
-    key("journal", Shape::Text, "The folder where usage waits until the store has it."),
-    key("journal_bytes_max", Shape::Bytes, "Of all that waits. Over it: lost, counted and logged."),
-];
 
 const CLIENT_TLS: &[Key] = &[
     required("listen", Shape::Many(&Shape::Address), "Where clients connect with TLS: HTTP/1.1 and HTTP/2 by ALPN."),

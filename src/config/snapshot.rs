@@ -15,6 +15,7 @@ use super::limits::LimitSet;
 use super::price::Prices;
 use super::probe::Probe;
 use super::rule::Rules;
+use super::storage::FileLimits;
 use crate::endpoint::EndpointSet;
 
 /// One loaded routes.yaml. The default is empty: it knows no key and no model.
@@ -363,6 +364,8 @@ pub struct Tier {
     pub limits: LimitSet,
     /// Of all its keys together.
     pub shared: LimitSet,
+    /// How much its keys may keep in `/v1/files`.
+    pub files: FileLimits,
 }
 
 /// A name with at most one `*`, which stands for any text, the empty one included.

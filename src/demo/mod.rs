@@ -46,7 +46,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
 use axum::serve::ListenerExt;
 
-use crate::endpoint::{Dialect, ENDPOINTS, Endpoint, dialect_of_path};
+use crate::endpoint::{Dialect, ENDPOINTS, Endpoint, ServedBy, dialect_of_path};
 use refusal::Refusal;
 
 /// Serves on `listener` until the returned future is dropped. Call it inside a Tokio runtime.
@@ -70,7 +70,7 @@ pub fn serve(listener: std::net::TcpListener) -> io::Result<impl Future<Output =
 
 fn router() -> Router {
     let mut router = Router::new();
-    for row in &ENDPOINTS {
+    for row in ENDPOINTS.iter().filter(|row| row.served_by != ServedBy::Jobs) {
         let limit = DefaultBodyLimit::max(usize::try_from(row.body_bytes_max).unwrap_or(usize::MAX));
         let handler = handler(row.endpoint).fallback(async || Refusal::Method).layer(limit);
         router = router.route(&row.path.replace('*', "{*id}"), handler);
@@ -100,6 +100,8 @@ fn handler(endpoint: Endpoint) -> MethodRouter {
         Endpoint::Model => get(models::retrieve),
         // A gateway keeps keys, a provider of this kind does not.
         Endpoint::Usage | Endpoint::Limits | Endpoint::RotateKey => any(async || Refusal::UnknownPath),
+        // A gateway keeps files itself, so nobody asks its providers.
+        Endpoint::Files | Endpoint::FileContent | Endpoint::File => MethodRouter::new(),
     }
 }
 

@@ -241,6 +241,7 @@ fn a_key_comes_under_everyone_above_it() {
         models: vec![],
         limits: limits_of(r#"{"rpm": 20, "tpm": 500}"#),
         shared: limits_of(r#"{"rpm": 1000}"#),
+        files: crate::config::FileLimits::default(),
     };
     let team = Holder { kind: HolderKind::Team, id: "team_1".into(), name: "blue".into() };
     let key = Key {

@@ -108,9 +108,9 @@ fn exposes_key(head: &RequestHeader) -> bool {
 /// key may not call.
 pub fn endpoint(caller: &Caller, head: &RequestHeader) -> Result<Endpoint, ApiError> {
     let endpoint = Endpoint::by_path(head.uri.path()).ok_or_else(ApiError::unknown_path)?;
-    let method = endpoint.row().method;
-    if head.method.as_str() != method {
-        return Err(ApiError::method_not_allowed(method));
+    let row = endpoint.row();
+    if !row.takes(head.method.as_str()) {
+        return Err(ApiError::method_not_allowed(row.method));
     }
     if caller.key.may_use(endpoint) { Ok(endpoint) } else { Err(ApiError::endpoint_not_allowed(endpoint.name())) }
 }
@@ -142,7 +142,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::config::{LimitSet, Pattern, Tier};
+    use crate::config::{FileLimits, LimitSet, Pattern, Tier};
 
     const KEY: &str = "sk-forge-0123456789";
 
@@ -152,6 +152,7 @@ mod tests {
             models: vec![Pattern::parse("m-*").unwrap()],
             limits: LimitSet::default(),
             shared: LimitSet::default(),
+            files: FileLimits::default(),
         });
         let key = Arc::new(Key::of_routes("k", tier));
         let keys = HashMap::from([(Sha256::digest(KEY).into(), key)]);

@@ -13,6 +13,7 @@ use super::lanes::{Fault, Underway};
 use super::meter::Meter;
 use super::retry::RetryBudget;
 use super::route::{Attempt, Plan};
+use super::service::Passage;
 use crate::access::Record;
 use crate::adapt::echo::Echo;
 use crate::adapt::opening::Opening;
@@ -57,6 +58,8 @@ pub struct Call {
     pub used: Option<Usage>,
     /// What it cost, replaced attempts included, in micro-dollars.
     pub cost_microusd: u64,
+    /// Set once the request is to go to the service behind the data plane.
+    pub passage: Option<Passage>,
     status: u16,
     error_code: Option<&'static str>,
     first_byte: Option<Duration>,
@@ -148,6 +151,7 @@ impl Call {
             metered: false,
             used: None,
             cost_microusd: 0,
+            passage: None,
             status: 0,
             error_code: None,
             first_byte: None,
@@ -180,6 +184,12 @@ impl Call {
         if let Some(routed) = self.routed.as_mut() {
             routed.works();
         }
+    }
+
+    /// The limit of time that ended the exchange, if one did.
+    pub fn expired(&self) -> Option<Expiry> {
+        let passage = self.passage.as_ref().and_then(|passage| passage.watch.expired());
+        passage.or_else(|| self.routed.as_ref().and_then(Routed::expired))
     }
 
     /// The request ends in `error`.

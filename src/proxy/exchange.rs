@@ -316,6 +316,10 @@ pub(super) async fn give_up(session: &mut Session, call: &mut Call, error: &Erro
         // Also where an earlier attempt failed: this one did not.
         (None, _) if client_left(call, error) => None,
         (None, Some(failure)) => Some(failure),
+        (None, None) if call.passage.is_some() => {
+            log::error!("request {}: the file service: {error}", call.request_id.to_str().unwrap_or("-"));
+            Some(ApiError::storage_unavailable())
+        }
         (None, None) => {
             log::error!("request {}: {error}", call.request_id.to_str().unwrap_or("-"));
             Some(ApiError::internal())
@@ -334,7 +338,7 @@ pub(super) async fn give_up(session: &mut Session, call: &mut Call, error: &Erro
 fn client_left(call: &Call, error: &Error) -> bool {
     *error.esource() == ErrorSource::Downstream
         && call.body.as_ref().is_none_or(|body| body.fault().is_none())
-        && call.routed.as_ref().is_none_or(|routed| routed.expired().is_none())
+        && call.expired().is_none()
 }
 
 fn error_code(session: &Session) -> u16 {

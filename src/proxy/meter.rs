@@ -226,7 +226,10 @@ impl Settled {
                 | Endpoint::Model
                 | Endpoint::Usage
                 | Endpoint::Limits
-                | Endpoint::RotateKey,
+                | Endpoint::RotateKey
+                | Endpoint::Files
+                | Endpoint::FileContent
+                | Endpoint::File,
                 _,
                 _,
             ) => {}

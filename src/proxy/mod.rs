@@ -26,6 +26,7 @@ mod respond;
 pub mod retry;
 pub mod route;
 pub mod self_service;
+mod service;
 mod upstream;
 
 use std::sync::Arc;
@@ -43,7 +44,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::{Facts, Live, ProcessConf, Snapshot, Timeouts};
 use crate::edge::{self, head::HeadLimits};
-use crate::endpoint::{Dialect, Endpoint, ModelIn};
+use crate::endpoint::{Dialect, Endpoint, ModelIn, ServedBy};
 use crate::error::ApiError;
 use crate::limits::Limits;
 use crate::metrics;
@@ -59,6 +60,7 @@ use request_head::{announced_length, missing_model, query_model, sole_content_ty
 use retry::RetryBudgets;
 use route::{Plan, View};
 use self_service::Desk;
+pub use service::Service;
 use upstream::Peers;
 
 /// The data plane of one process.
@@ -77,6 +79,8 @@ pub struct Gateway {
     write_stall: Duration,
     /// Where usage is recorded, if it is.
     ledger: Option<Arc<Ledger>>,
+    /// What answers `/v1/files`, where there is a store for it.
+    service: Option<Service>,
 }
 
 /// What `request_filter` came to.
@@ -119,6 +123,7 @@ impl Gateway {
             heads: HeadLimits::of(&conf.clients),
             write_stall: conf.clients.write_stall,
             ledger: None,
+            service: None,
         }
     }
 
@@ -135,6 +140,11 @@ impl Gateway {
     /// The same, with usage recorded in `ledger`.
     pub fn recording(self, ledger: Option<Arc<Ledger>>) -> Self {
         Self { ledger, ..self }
+    }
+
+    /// With the service that answers `/v1/files`; without one, those paths are unknown.
+    pub fn with_service(self, service: Option<Service>) -> Self {
+        Self { service, ..self }
     }
 
     async fn admit(&self, session: &mut Session, call: &mut Call) -> Result<Admitted, ApiError> {
@@ -154,6 +164,11 @@ impl Gateway {
         let endpoint = admission::endpoint(&caller, session.req_header())?;
         call.endpoint = Some(endpoint);
         match endpoint.row().model_in {
+            ModelIn::Nowhere if endpoint.row().served_by == ServedBy::Jobs => {
+                let service = self.service.as_ref().ok_or_else(ApiError::unknown_path)?;
+                let passes = service.admit(session, call, &self.bodies).await?;
+                Ok(if passes { Admitted::Proxy } else { Admitted::Answered })
+            }
             ModelIn::Nowhere => self.answer(session, call, &snapshot).await,
             ModelIn::Query => self.admit_websocket(session, call, (snapshot, caller)).await,
             ModelIn::Json | ModelIn::Multipart | ModelIn::JsonOrMultipart => {
@@ -369,6 +384,9 @@ impl ProxyHttp for Gateway {
         // Undoes what a provider compresses although it was not asked to; fresh for each attempt, since the
         // engine's does not survive a second answer.
         session.upstream_compression = ResponseCompressionCtx::new(0, true, false);
+        if let (Some(_), Some(service)) = (&call.passage, &self.service) {
+            return service.peer();
+        }
         self.next_peer(call).await
     }
 
@@ -378,6 +396,10 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         call: &mut Call,
     ) -> Result<()> {
+        if call.passage.is_some() {
+            *upstream = service::request_head(session, call)?;
+            return Ok(());
+        }
         exchange::request_head(session, upstream, call)
     }
 
@@ -387,6 +409,10 @@ impl ProxyHttp for Gateway {
         upstream: &mut ResponseHeader,
         call: &mut Call,
     ) -> Result<()> {
+        if let Some(passage) = &call.passage {
+            passage.watch.heard();
+            return service::response_head(upstream, call);
+        }
         exchange::judge(upstream, call)
     }
 
@@ -406,6 +432,11 @@ impl ProxyHttp for Gateway {
         end: bool,
         call: &mut Call,
     ) -> Result<Option<Duration>> {
+        if let Some(passage) = &call.passage {
+            passage.watch.heard();
+            call.first_byte();
+            return Ok(None);
+        }
         answer::bytes(body, end, call).map(|()| None)
     }
 

@@ -9,6 +9,7 @@ mod counters;
 mod demo;
 mod desk;
 mod engine;
+mod files;
 mod hand_over;
 mod health;
 mod keys;
@@ -34,6 +35,7 @@ pub use source::Source;
 
 use crate::admin::api::{Api, Running, View};
 use crate::admin::{Admin, Credentials, Hosts};
+use crate::blob::BlobError;
 use crate::config::{Faults, LimitsConf, ProcessConf, Surroundings};
 use crate::credential::NoRandomness;
 use crate::edge::{self, TlsError};
@@ -93,6 +95,8 @@ pub enum StartError {
     DemoKey,
     #[error("limits: {0}")]
     Limits(String),
+    #[error("files: {0}")]
+    Files(#[from] BlobError),
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     #[error(transparent)]
@@ -175,7 +179,8 @@ impl Process {
         let start = |store| usage::start(&self.conf.usage, store, self.control.handle());
         let ledger = self.store.clone().map(start).transpose()?;
         let gateway = Gateway::new(self.routes.live(), self.start_keys(), Arc::clone(&limits), &self.conf);
-        let gateway = gateway.with_desk(desk).recording(ledger);
+        let service = files::start(&self.conf, self.routes.live(), self.store.clone())?;
+        let gateway = gateway.with_desk(desk).recording(ledger).with_service(service);
         self.control.spawn(gateway.prober(&self.conf).run());
         let health = health::view(self.routes.live(), gateway.known());
         drop(entered);

@@ -22,6 +22,7 @@
 
 mod acts;
 mod check;
+mod files;
 mod id;
 mod page;
 mod records;
@@ -37,6 +38,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use acts::*;
+pub use files::*;
 pub use page::{Cursor, Page, PageRequest};
 pub use records::*;
 pub use sql::{PostgresStore, SqliteStore};
@@ -72,7 +74,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// The operations of the store. All of them are atomic; dropping a future of one leaves it done or not done.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: FileStore {
     /// The key of this secret with everyone who holds it; also one that is revoked or past its end.
     async fn find_key(&self, sha256: &[u8; 32]) -> Result<Option<FoundKey>>;
     /// Creates a key.

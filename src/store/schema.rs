@@ -5,7 +5,10 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Every version, oldest first.
-const VERSIONS: [(i64, &str, &str); 1] = [(1, "initial", include_str!("migrations/0001_initial.sql"))];
+const VERSIONS: [(i64, &str, &str); 2] = [
+    (1, "initial", include_str!("migrations/0001_initial.sql")),
+    (2, "files", include_str!("migrations/0002_files.sql")),
+];
 
 /// What brings a database up to date. A database of a version that is not listed is refused.
 pub(super) fn migrator() -> Migrator {

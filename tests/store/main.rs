@@ -12,6 +12,7 @@
 mod server;
 
 mod contract;
+mod files;
 mod opening;
 mod usage;
 
@@ -47,6 +48,11 @@ macro_rules! both {
 type AnyStore = Arc<dyn Store>;
 
 both! {
+    files::a_file_is_seen_once_it_is_ready => a_file_is_seen_once_it_is_ready,
+    files::files_are_listed_in_both_orders => files_are_listed_in_both_orders,
+    files::a_team_sees_what_is_shared => a_team_sees_what_is_shared,
+    files::what_has_expired_or_died_is_doomed => what_has_expired_or_died_is_doomed,
+    files::bounds_hold_for_keys_and_tiers_also_at_once => bounds_hold_for_keys_and_tiers_also_at_once,
     contract::keys_are_created_found_and_listed => keys_are_created_found_and_listed,
     contract::keys_change => keys_change,
     contract::rotation_has_a_grace => rotation_has_a_grace,

@@ -126,6 +126,18 @@ impl Gateway {
         self.child = launch(&mut command(self.dir.path()), &self.output);
     }
 
+    /// Ends the process at once, as a crash does.
+    pub fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts again after a crash, and waits until it is ready.
+    pub async fn recover(&mut self) {
+        self.restart();
+        assert!(self.ready().await, "the gateway did not start again:\n{}", self.output());
+    }
+
     /// Waits for /readyz; false when the process ended instead.
     async fn ready(&mut self) -> bool {
         let start = Instant::now();
@@ -277,6 +289,8 @@ pub fn sum_samples(page: &str, name: &str, labels: &[&str]) -> f64 {
 /// The binary on the files in `dir`.
 fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forge"));
+    // Relative paths of the settings, such as data/, are of the test.
+    command.current_dir(dir);
     command.arg("run").arg("--conf").arg(dir.join("forge.yaml")).arg("--routes").arg(dir.join("routes.yaml"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

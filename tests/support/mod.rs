@@ -5,10 +5,12 @@
 
 pub mod client;
 pub mod client_h2;
+pub mod form;
 pub mod gateway;
 pub mod pki;
 pub mod postgres;
 pub mod redis;
+pub mod s3;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

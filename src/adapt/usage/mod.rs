@@ -177,7 +177,10 @@ impl Reader {
             | Endpoint::Model
             | Endpoint::Usage
             | Endpoint::Limits
-            | Endpoint::RotateKey => {}
+            | Endpoint::RotateKey
+            | Endpoint::Files
+            | Endpoint::FileContent
+            | Endpoint::File => {}
         }
         (reported.is_some() || !usage.is_zero()).then_some(usage)
     }
@@ -205,7 +208,10 @@ pub fn is_metered(endpoint: Endpoint) -> bool {
         | Endpoint::Model
         | Endpoint::Usage
         | Endpoint::Limits
-        | Endpoint::RotateKey => false,
+        | Endpoint::RotateKey
+        | Endpoint::Files
+        | Endpoint::FileContent
+        | Endpoint::File => false,
     }
 }
 
@@ -228,7 +234,10 @@ fn wanted(endpoint: Endpoint) -> Wanted {
         | Endpoint::Model
         | Endpoint::Usage
         | Endpoint::Limits
-        | Endpoint::RotateKey => Wanted::Nothing,
+        | Endpoint::RotateKey
+        | Endpoint::Files
+        | Endpoint::FileContent
+        | Endpoint::File => Wanted::Nothing,
     }
 }
 

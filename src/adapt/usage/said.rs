@@ -130,7 +130,10 @@ fn silent(endpoint: Endpoint) -> Form {
         | Endpoint::Model
         | Endpoint::Usage
         | Endpoint::Limits
-        | Endpoint::RotateKey => Form::Silent,
+        | Endpoint::RotateKey
+        | Endpoint::Files
+        | Endpoint::FileContent
+        | Endpoint::File => Form::Silent,
     }
 }
 

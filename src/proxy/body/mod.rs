@@ -103,6 +103,14 @@ pub enum Asking {
     Nothing,
 }
 
+/// How a body passes that is not inspected.
+pub struct Relayed {
+    /// More is 413, whatever [`BodyLimits::bytes_max`] says.
+    pub bytes_max: u64,
+    /// The client's Content-Length.
+    pub announced: Option<u64>,
+}
+
 /// A request's body: a handle that the call holds while the engine holds the session.
 pub struct Body {
     state: Arc<Mutex<State>>,
@@ -124,6 +132,13 @@ impl Body {
         let body = Body { state: Arc::new(Mutex::new(State::new(wanted, Arc::clone(limits)))), home: None };
         body.read_while(session, |state| until == ReadUntil::End || state.inspector.model().is_none()).await?;
         Ok(body)
+    }
+
+    /// A body that passes as it comes, once: nothing of it is scanned or kept.
+    pub fn relay(session: &mut ServerSession, relayed: Relayed, limits: &Arc<BodyLimits>) -> Body {
+        let mut state = State::relaying(relayed, Arc::clone(limits));
+        state.ended = session.is_body_empty();
+        Body { state: Arc::new(Mutex::new(state)), home: None }
     }
 
     /// Reads on until `bytes` of the body are there, or all of it.

@@ -12,7 +12,7 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use super::ask::{self, Ask, edited};
 use super::gate::Gate;
 use super::held::{Held, HoldError, Piece, Spill};
-use super::{Asking, BodyLimits, Pace, Wanted};
+use super::{Asking, BodyLimits, Pace, ReadUntil, Relayed, Wanted};
 use crate::adapt::usage::sent::Sent;
 use crate::error::ApiError;
 use crate::proxy::inspect::{Inspector, Splice};
@@ -158,6 +158,20 @@ impl State {
             lost: false,
             fault: None,
         }
+    }
+
+    /// Of a body that passes once, unread and not kept.
+    pub(super) fn relaying(relayed: Relayed, limits: Arc<BodyLimits>) -> Self {
+        let Relayed { bytes_max, announced } = relayed;
+        let wanted = Wanted {
+            inspector: Inspector::nothing(),
+            bytes_max,
+            announced,
+            until: ReadUntil::Model,
+            sent: None,
+            asking: Asking::Nothing,
+        };
+        Self { bytes_max, stage: Stage::Forward, lost: true, ..Self::new(wanted, limits) }
     }
 
     /// How long the next bytes may be waited for.

@@ -64,6 +64,8 @@ enum Grammar {
     Json(JsonScanner),
     /// Boxed, being twice the size of the other, which most requests use.
     Multipart(Box<MultipartScanner>),
+    /// Forge decides on nothing of it.
+    Opaque,
 }
 
 /// The bytes that give the upstream's name of the model.
@@ -79,6 +81,11 @@ impl Inspector {
     /// For a JSON object.
     pub fn json() -> Self {
         Self { grammar: Grammar::Json(JsonScanner::default()), fault: None }
+    }
+
+    /// For a body that Forge decides on nothing of: any bytes.
+    pub fn nothing() -> Self {
+        Self { grammar: Grammar::Opaque, fault: None }
     }
 
     /// For a form whose parts are told apart by `boundary`: 1 to 70 characters of RFC 2046's set, or 400.
@@ -122,6 +129,7 @@ impl Inspector {
         self.step(|grammar| match grammar {
             Grammar::Json(scanner) => scanner.feed(chunk),
             Grammar::Multipart(scanner) => scanner.feed(chunk),
+            Grammar::Opaque => Ok(()),
         })
     }
 
@@ -130,6 +138,7 @@ impl Inspector {
         self.step(|grammar| match grammar {
             Grammar::Json(scanner) => scanner.finish(),
             Grammar::Multipart(scanner) => scanner.finish(),
+            Grammar::Opaque => Ok(()),
         })
     }
 
@@ -145,6 +154,7 @@ impl Inspector {
         match &self.grammar {
             Grammar::Json(scanner) => scanner.model(),
             Grammar::Multipart(scanner) => scanner.model(),
+            Grammar::Opaque => None,
         }
     }
 
@@ -153,6 +163,7 @@ impl Inspector {
         match &self.grammar {
             Grammar::Json(scanner) => scanner.stream(),
             Grammar::Multipart(scanner) => scanner.stream(),
+            Grammar::Opaque => None,
         }
     }
 
@@ -160,7 +171,7 @@ impl Inspector {
     pub fn stream_options(&self) -> Option<u64> {
         match &self.grammar {
             Grammar::Json(scanner) => scanner.stream_options(),
-            Grammar::Multipart(_) => None,
+            Grammar::Multipart(_) | Grammar::Opaque => None,
         }
     }
 
@@ -168,7 +179,7 @@ impl Inspector {
     pub fn is_closed(&self) -> bool {
         match &self.grammar {
             Grammar::Json(scanner) => scanner.is_closed(),
-            Grammar::Multipart(_) => false,
+            Grammar::Multipart(_) | Grammar::Opaque => false,
         }
     }
 
@@ -183,6 +194,7 @@ impl Inspector {
         Some(match &self.grammar {
             Grammar::Json(scanner) => scanner.splice(upstream_model),
             Grammar::Multipart(scanner) => scanner.splice(upstream_model),
+            Grammar::Opaque => return None,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::config::{LimitSet, Pattern, Tier};
+use crate::config::{FileLimits, LimitSet, Pattern, Tier};
 use crate::store::{FoundHolder, KeyRecord};
 
 /// A store that answers the cache's questions.
@@ -77,7 +77,10 @@ fn snapshot(generation: u64, tiers: &[&str]) -> Snapshot {
     let tier = |name: &&str| {
         let (limits, shared) = (LimitSet::default(), LimitSet::default());
         let models = vec![Pattern::parse(&format!("m-{generation}")).unwrap()];
-        ((*name).to_owned(), Arc::new(Tier { name: (*name).to_owned(), models, limits, shared }))
+        (
+            (*name).to_owned(),
+            Arc::new(Tier { name: (*name).to_owned(), models, limits, shared, files: FileLimits::default() }),
+        )
     };
     Snapshot { generation, tiers: tiers.iter().map(tier).collect(), ..Snapshot::default() }
 }

@@ -6,6 +6,7 @@ mod applications;
 mod changes;
 mod counters;
 mod error;
+mod files;
 mod holders;
 mod keys;
 mod postgres;
