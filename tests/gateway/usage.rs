@@ -40,6 +40,20 @@ impl Metered {
         Self { gateway: Gateway::start_with(setup).await, upstream }
     }
 
+    /// All records in the store.
+    async fn all(&self) -> Vec<UsageRecord> {
+        let store = SqliteStore::open(&self.gateway.dir.path().join("forge.db")).await.unwrap();
+        let (mut records, mut page) = (Vec::new(), PageRequest::first(PageRequest::LIMIT_MAX));
+        loop {
+            let found = store.usage_records(&UsageFilter::default(), &page).await.unwrap();
+            records.extend(found.items);
+            match found.next {
+                Some(cursor) => page.after = Some(cursor),
+                None => return records,
+            }
+        }
+    }
+
     /// The records in the store once there are so many, the oldest first.
     async fn records(&self, count: usize) -> Vec<UsageRecord> {
         let store = SqliteStore::open(&self.gateway.dir.path().join("forge.db")).await.unwrap();
@@ -350,4 +364,91 @@ async fn a_full_journal_is_counted_and_requests_go_on() {
     gateway.post(CHAT, chat("m")).await.expect(200);
     assert_eq!(gateway.metric("forge_usage_dropped_total", &[]).await, 2.0);
     eventually("a line about it", || gateway.output().contains("the usage journal is full")).await;
+}
+
+/// Request ids of answers that came whole, as long as the gateway lives.
+async fn load(addr: std::net::SocketAddr, number: usize) -> Vec<String> {
+    let mut whole = Vec::new();
+    let Ok(stream) = tokio::net::TcpStream::connect(addr).await else { return whole };
+    drop(stream);
+    let mut client = crate::support::client::Client::connect(addr).await;
+    for turn in 0.. {
+        let body = if usize::is_multiple_of(turn + number, 2) { chat("m") } else { chat_stream("m") };
+        if client.send(&Request::post(CHAT, body).wire()).await.is_err() {
+            break;
+        }
+        match client.read().await {
+            Ok(answer) if answer.status == 200 && answer.faults.is_empty() => {
+                whole.push(answer.header("x-request-id").unwrap().to_owned());
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    whole
+}
+
+#[tokio::test]
+async fn a_gateway_killed_at_any_moment_loses_no_usage_that_a_client_has_whole() {
+    const CLIENTS: usize = 8;
+    const ROUNDS: usize = 5;
+    let mut world = Metered::start().await;
+    world.upstream.otherwise(Reply::sse(stream(&usage(7, 3))));
+    let mut whole = Vec::new();
+    for _ in 0..ROUNDS {
+        let addr = world.gateway.addr;
+        let clients: Vec<_> = (0..CLIENTS).map(|number| tokio::spawn(load(addr, number))).collect();
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(100..600))).await;
+        world.gateway.signal("KILL");
+        world.gateway.exited_within(PATIENCE).await;
+        for client in clients {
+            whole.extend(client.await.unwrap());
+        }
+        world.gateway.restart();
+        let begun = std::time::Instant::now();
+        while world.gateway.probe("/readyz").await != Some(200) {
+            assert!(begun.elapsed() < PATIENCE, "{}", world.gateway.output());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert!(whole.len() > ROUNDS * CLIENTS, "only {} answers", whole.len());
+    let begun = std::time::Instant::now();
+    loop {
+        let records = world.all().await;
+        let recorded = |id: &String| records.iter().filter(|record| record.request_id == *id).count();
+        if whole.iter().all(|id| recorded(id) == 1) {
+            // What more there is was under way when it was killed.
+            assert!(records.len() <= whole.len() + ROUNDS * CLIENTS, "{} for {}", records.len(), whole.len());
+            let of_whole = records.iter().filter(|record| whole.contains(&record.request_id));
+            let sums = of_whole.fold((0, 0), |sums, record| {
+                assert!(!record.estimated, "{record:?}");
+                (sums.0 + record.units.input_tokens, sums.1 + record.units.output_tokens)
+            });
+            assert_eq!(sums, (7 * whole.len() as u64, 3 * whole.len() as u64));
+            return;
+        }
+        let missing = whole.iter().filter(|id| recorded(id) != 1).count();
+        assert!(begun.elapsed() < PATIENCE, "{missing} of {} are missing or twice there", whole.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_gets_all_of_it_later() {
+    use sqlx::{Connection, SqliteConnection};
+    let world = Metered::start().await;
+    world.upstream.otherwise(Reply::json(200, &format!("{{{}}}", usage(7, 3))));
+    world.gateway.post(CHAT, chat("m")).await.expect(200);
+    world.only().await;
+    let path = world.gateway.dir.path().join("forge.db");
+    let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    for _ in 0..50 {
+        world.gateway.post(CHAT, chat("m")).await.expect(200);
+    }
+    eventually("a line about it", || world.gateway.output().contains("usage stays in the journal")).await;
+    assert!(world.gateway.metric("forge_usage_journal_records", &[]).await >= 50.0);
+    assert!(world.gateway.metric("forge_usage_journal_bytes", &[]).await > 5000.0);
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    let records = world.records(51).await;
+    assert!(records.iter().all(|record| tokens(record) == (7, 3, false)));
 }
