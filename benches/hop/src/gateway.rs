@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::case::{MODEL, MODEL_UPSTREAM};
+use crate::case::{Case, MODEL, MODEL_UPSTREAM};
 use crate::link::{Certificate, Link, NAME};
+use crate::upstream::Mode;
 
 /// Who stands between client and upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Gateway {
-    /// Forge as shipped: key check, inspection, model rewrite both ways, metrics, access log to a file.
+    /// Forge with a key of routes.yaml: key check, inspection, model rewrite both ways, metrics, access log to a file.
     Forge,
+    /// The same with a key of its SQLite store, six limits, a price, and usage that goes through the journal.
+    ForgeMetered,
     /// A Pingora proxy that only passes: the yardstick.
     Bare,
     /// The same with Forge's allocator.
@@ -31,12 +34,13 @@ pub const KEY_HASH: &str = "2b4144f5b595b3da66fe4bd987b404df624f7d9f188720763705
 
 impl Gateway {
     /// Every one, in the order they take turns.
-    pub const ALL: [Self; 4] = [Self::Forge, Self::Bare, Self::BareMimalloc, Self::Nginx];
+    pub const ALL: [Self; 5] = [Self::Forge, Self::ForgeMetered, Self::Bare, Self::BareMimalloc, Self::Nginx];
 
     /// As in the report.
     pub fn name(self) -> &'static str {
         match self {
             Self::Forge => "Forge",
+            Self::ForgeMetered => "Forge, metered",
             Self::Bare => "bare Pingora",
             Self::BareMimalloc => "bare Pingora, mimalloc",
             Self::Nginx => "nginx",
@@ -46,7 +50,7 @@ impl Gateway {
     /// The model it asks the upstream for.
     pub fn model_upstream(self) -> &'static str {
         match self {
-            Self::Forge => MODEL_UPSTREAM,
+            Self::Forge | Self::ForgeMetered => MODEL_UPSTREAM,
             Self::Bare | Self::BareMimalloc | Self::Nginx => MODEL,
         }
     }
@@ -54,7 +58,7 @@ impl Gateway {
     /// The model its client reads in an answer.
     pub fn model_answered(self) -> &'static str {
         match self {
-            Self::Forge => MODEL,
+            Self::Forge | Self::ForgeMetered => MODEL,
             Self::Bare | Self::BareMimalloc | Self::Nginx => MODEL_UPSTREAM,
         }
     }
@@ -62,29 +66,38 @@ impl Gateway {
     /// Whether its program is there.
     pub fn is_installed(self, places: &Places) -> bool {
         match self {
-            Self::Forge | Self::Bare | Self::BareMimalloc => self.program(places).exists(),
+            Self::Forge | Self::ForgeMetered | Self::Bare | Self::BareMimalloc => self.program(places).exists(),
             Self::Nginx => Command::new(nginx_program()).arg("-v").stderr(Stdio::null()).status().is_ok(),
         }
     }
 
-    /// Whether it can speak `link` on both of its sides.
-    pub fn speaks(self, link: Link) -> bool {
+    /// Whether it takes part in `case`.
+    pub fn takes_part(self, case: &Case) -> bool {
         match self {
             Self::Forge | Self::Bare | Self::BareMimalloc => true,
+            // What metering adds is the same everywhere: the cases that tell most will do.
+            Self::ForgeMetered => case.quick && matches!(case.mode, Mode::Reply),
             // HTTP/2 to an upstream came with nginx 1.29.
-            Self::Nginx => link != Link::Http2,
+            Self::Nginx => case.link != Link::Http2,
         }
     }
 
     /// Starts it in front of `upstream` and waits until it listens.
     pub fn start(self, places: &Places, spoken: (Link, &Certificate), upstream: SocketAddr) -> Result<Running> {
         let setting = Setting::new(places, spoken, upstream)?;
-        Running::spawn(self, &setting, &self.arguments(&setting)?)
+        let arguments = self.arguments(&setting)?;
+        let key = match self {
+            Self::ForgeMetered => stored_key(&setting)?,
+            Self::Forge | Self::Bare | Self::BareMimalloc | Self::Nginx => KEY.to_owned(),
+        };
+        let mut running = Running::spawn(self, &setting, &arguments)?;
+        running.key = key;
+        Ok(running)
     }
 
     fn program(self, places: &Places) -> PathBuf {
         match self {
-            Self::Forge => places.bin.join("forge"),
+            Self::Forge | Self::ForgeMetered => places.bin.join("forge"),
             Self::Bare => places.bin.join("bare"),
             Self::BareMimalloc => places.bin.join("bare_mimalloc"),
             Self::Nginx => nginx_program(),
@@ -93,7 +106,11 @@ impl Gateway {
 
     fn arguments(self, setting: &Setting<'_>) -> Result<Vec<String>> {
         Ok(match self {
-            Self::Forge => forge_arguments(setting, free_addr()?, (&forge_routes(setting), ""))?,
+            Self::Forge => forge_arguments(setting, free_addr()?, (&forge_routes(setting, FREE), "store: none\n"))?,
+            Self::ForgeMetered => {
+                let store = format!("store: \"sqlite:{}/forge.db\"\n", setting.places.work.display());
+                forge_arguments(setting, free_addr()?, (&forge_routes(setting, METERED), &store))?
+            }
             Self::Bare | Self::BareMimalloc => bare_arguments(setting),
             Self::Nginx => vec!["-c".into(), setting.file("nginx.conf", &nginx_conf(setting))?],
         })
@@ -113,6 +130,20 @@ pub struct Running {
     child: Child,
     /// Where clients connect.
     pub addr: SocketAddr,
+    /// What clients authenticate with.
+    pub key: String,
+}
+
+/// A key that is made in the store of the `forge.yaml` written last.
+fn stored_key(setting: &Setting<'_>) -> Result<String> {
+    let conf = setting.places.work.join("forge.yaml");
+    let made = Command::new(setting.places.bin.join("forge"))
+        .args(["key", "create", "--name", "bench", "--tier", "bench", "--json", "--conf"])
+        .arg(conf)
+        .output()?;
+    let shown: serde_json::Value = serde_json::from_slice(&made.stdout)
+        .with_context(|| format!("forge key create: {}", String::from_utf8_lossy(&made.stderr)))?;
+    Ok(shown["secret"].as_str().context("forge key create shows no secret")?.to_owned())
 }
 
 /// Forge with routes of its own, and lines of its own in its forge.yaml; and where its admin pages are.
@@ -127,7 +158,7 @@ impl Running {
         let log = File::create(setting.places.work.join(format!("{gateway:?}.log")))?;
         let mut command = Command::new(gateway.program(setting.places));
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut running = Running { child: command.spawn()?, addr: setting.listen };
+        let mut running = Running { child: command.spawn()?, addr: setting.listen, key: KEY.to_owned() };
         running.wait_until_it_listens().with_context(|| format!("starting {}", gateway.name()))?;
         Ok(running)
     }
@@ -233,7 +264,15 @@ fn forge_conf(setting: &Setting<'_>, admin: SocketAddr) -> String {
     )
 }
 
-fn forge_routes(setting: &Setting<'_>) -> String {
+/// What is asked of a model and a tier: nothing, or six limits that are never reached, and a price.
+type Terms = (&'static str, &'static str);
+const FREE: Terms = ("", "");
+const METERED: Terms = (
+    ", price: { input: 3.00, output: 15.00 }",
+    ", rpm: 100M, rpd: 100M, tpm: 10000M, tpd: 10000M, concurrent: 100k, budget: 900000 USD/month",
+);
+
+fn forge_routes(setting: &Setting<'_>, (price, limits): Terms) -> String {
     let port = setting.upstream.port();
     let provider = match setting.link {
         Link::Http1 => format!("url: \"http://127.0.0.1:{port}/v1\""),
@@ -248,9 +287,9 @@ fn forge_routes(setting: &Setting<'_>) -> String {
          providers:\n  \
            upstream: {{ dialect: openai, {provider}, key: \"plain:sk-upstream\" }}\n\
          models:\n  \
-           {MODEL}: upstream/{MODEL_UPSTREAM}\n\
+           {MODEL}: {{ to: upstream/{MODEL_UPSTREAM}{price} }}\n\
          tiers:\n  \
-           bench: {{ models: [\"*\"] }}\n\
+           bench: {{ models: [\"*\"]{limits} }}\n\
          keys:\n  \
            - {{ name: bench, hash: \"sha256:{KEY_HASH}\", tier: bench }}\n"
     )

@@ -106,7 +106,7 @@ fn plan(args: &Args, places: &Places) -> Result<Vec<Series>> {
         .iter()
         .filter(wanted)
         .flat_map(|case| {
-            installed.iter().filter(|gateway| gateway.speaks(case.link)).map(move |gateway| series(case, gateway))
+            installed.iter().filter(|gateway| gateway.takes_part(case)).map(move |gateway| series(case, gateway))
         })
         .collect();
     ensure!(!all.is_empty(), "nothing to measure");

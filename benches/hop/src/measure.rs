@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::case::{Arrival, Case, MODEL, StopRule};
 use crate::client::{Client, Door, Prepared, Request};
-use crate::gateway::{Gateway, KEY, Places, Running};
+use crate::gateway::{Gateway, Places, Running};
 use crate::link::{Certificate, Link};
 use crate::load::{Load, Pace, Stop};
 use crate::process;
@@ -76,8 +76,9 @@ async fn ready(gateway: Gateway, case: &Case, settings: &Settings) -> Result<(Up
     let running = gateway.start(&settings.places, (case.link, &settings.certificate), upstream.addr)?;
     let tls = if case.link == Link::Tls { Some(settings.certificate.connector()?) } else { None };
     let door = Door { addr: running.addr, link: case.link, tls };
-    verify(gateway, case, &upstream, &door).await.context("the answer is wrong")?;
-    let load = Load { stop: WARM_UP, ..Load::new(door, &request(case), case.connections)? };
+    let request = request(case, &running.key);
+    verify((gateway, case), &request, (&upstream, &door)).await.context("the answer is wrong")?;
+    let load = Load { stop: WARM_UP, ..Load::new(door, &request, case.connections)? };
     Ok((upstream, running, load))
 }
 
@@ -118,11 +119,12 @@ fn micros(time: Duration) -> f64 {
 }
 
 /// One request, looked at from both ends: what the upstream got and what the client got.
-async fn verify(gateway: Gateway, case: &Case, upstream: &Upstream, door: &Door) -> Result<()> {
+async fn verify((gateway, case): (Gateway, &Case), request: &Request, ends: (&Upstream, &Door)) -> Result<()> {
+    let (upstream, door) = ends;
     upstream.capture();
     let mut clients = Client::connect(door, 1).await?;
     let client = clients.first_mut().context("no client")?;
-    let answer = client.fetch(&Prepared::new(&request(case), door.addr)?).await?;
+    let answer = client.fetch(&Prepared::new(request, door.addr)?).await?;
     let seen = String::from_utf8(upstream.captured())?;
 
     let name = |model: &str| format!("\"model\":\"{model}\"");
@@ -134,9 +136,9 @@ async fn verify(gateway: Gateway, case: &Case, upstream: &Upstream, door: &Door)
 }
 
 /// A request with the headers an SDK sends.
-pub fn request(case: &Case) -> Request {
+pub fn request(case: &Case, key: &str) -> Request {
     let fields = vec![
-        ("authorization", format!("Bearer {KEY}")),
+        ("authorization", format!("Bearer {key}")),
         ("accept", "application/json".to_owned()),
         ("accept-encoding", "identity".to_owned()),
         ("content-type", "application/json".to_owned()),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::case::{Case, POST, SOAK_STREAM};
 use crate::client::{Client, Door, Prepared};
-use crate::gateway::{KEY_HASH, Running, Setting, start_forge};
+use crate::gateway::{KEY, KEY_HASH, Running, Setting, start_forge};
 use crate::link::Link;
 use crate::load::{Load, Stop};
 use crate::measure::{Settings, request};
@@ -42,7 +42,8 @@ pub async fn soak(settings: &Settings, time: Duration) -> Result<()> {
     let plain = Upstream::start(Mode::Reply, Link::Http1, &settings.certificate).await?;
     let streams = Upstream::start(SOAK_STREAM, Link::Http1, &settings.certificate).await?;
     let setting = Setting::new(&settings.places, (Link::Http1, &settings.certificate), plain.addr)?;
-    let (gateway, admin) = start_forge(&setting, &routes(plain.addr, streams.addr), "upstream: { idle: 2s }\n")?;
+    let (gateway, admin) =
+        start_forge(&setting, &routes(plain.addr, streams.addr), "store: none\nupstream: { idle: 2s }\n")?;
     let pid = gateway.pid();
     let mut told = Told::default();
     lap(&gateway, &mut told).await.context("warm-up")?;
@@ -79,7 +80,7 @@ fn mib(kib: Option<u64>) -> f64 {
 async fn lap(gateway: &Running, told: &mut Told) -> Result<()> {
     let door = Door { addr: gateway.addr, link: Link::Http1, tls: None };
     let load = |case: &Case| -> Result<Load> {
-        Ok(Load { stop: Stop::After(LAP), ..Load::new(door.clone(), &request(case), case.connections)? })
+        Ok(Load { stop: Stop::After(LAP), ..Load::new(door.clone(), &request(case, KEY), case.connections)? })
     };
     let (replies, large, streams) = (load(&REPLIES)?, load(&LARGE)?, load(&STREAMS)?);
     let (replies, large, streams, left) =
@@ -91,7 +92,7 @@ async fn lap(gateway: &Running, told: &mut Told) -> Result<()> {
 
 /// Clients that leave within a stream.
 async fn abandon(door: &Door, count: u64) -> Result<u64> {
-    let prepared = Prepared::new(&request(&STREAMS), door.addr)?;
+    let prepared = Prepared::new(&request(&STREAMS, KEY), door.addr)?;
     for _ in 0..count {
         let clients = Client::connect(door, 1).await?;
         clients.into_iter().next().context("no client")?.abandon(&prepared).await?;
