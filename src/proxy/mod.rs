@@ -248,7 +248,8 @@ impl Gateway {
         call.ledger = self.ledger.clone();
         call.metered = call.ledger.is_some() || limit::may_limit(&snapshot, caller.key());
         let (sent, asking) = meter::wanted(endpoint).filter(|_| call.metered).unzip();
-        let is_small = announced.is_some_and(|length| length <= self.bodies.held.memory_bytes_max);
+        let small_bytes_max = self.bodies.held.memory_bytes_max.min(self.bodies.replay_bytes_max);
+        let is_small = announced.is_some_and(|length| length <= small_bytes_max);
         // What is put into a body is known beforehand only of one that was read.
         let until = if asking == Some(Asking::Usage) && is_small { ReadUntil::End } else { until };
         let captured = Body::capture(
