@@ -282,10 +282,12 @@ struct ProviderSeries {
     ejected_until: IntGauge,
 }
 
+/// What a request is told apart by.
+const REQUEST_LABELS: [&str; 2] = ["endpoint", "model"];
+
 impl Metrics {
     fn new() -> Self {
         let make = Maker { registry: Registry::new() };
-        let request_labels = ["endpoint", "model"];
         Self {
             requests: make.counters(
                 "forge_requests_total",
@@ -295,12 +297,12 @@ impl Metrics {
             duration: make.histograms(
                 "forge_request_duration_seconds",
                 "From a request's head to the end of its answer.",
-                &request_labels,
+                &REQUEST_LABELS,
             ),
             first_byte: make.histograms(
                 "forge_request_first_byte_seconds",
                 "From a request's head to the first byte of its answer.",
-                &request_labels,
+                &REQUEST_LABELS,
             ),
             errors: make.counters(
                 "forge_errors_total",
