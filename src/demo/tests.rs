@@ -14,9 +14,15 @@ async fn start() -> String {
     format!("http://{address}")
 }
 
+/// Speaks plain HTTP, but cannot be made without a TLS provider.
+fn client() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
+}
+
 async fn post(path: &str, body: Value) -> Response {
     let url = format!("{}{path}", start().await);
-    Client::new().post(url).json(&body).send().await.unwrap()
+    client().post(url).json(&body).send().await.unwrap()
 }
 
 async fn ask(path: &str, body: Value) -> Value {
@@ -28,7 +34,7 @@ async fn ask(path: &str, body: Value) -> Value {
 }
 
 async fn upload(path: &str, form: Form) -> Response {
-    Client::new().post(format!("{}{path}", start().await)).multipart(form).send().await.unwrap()
+    client().post(format!("{}{path}", start().await)).multipart(form).send().await.unwrap()
 }
 
 /// The events of a stream: names and data. `[DONE]` is left as text.
@@ -401,7 +407,7 @@ async fn models_are_listed_in_both_shapes() {
     let base = start().await;
     let openai: Value = reqwest::get(format!("{base}/v1/models")).await.unwrap().json().await.unwrap();
     assert_eq!(openai["data"][0]["object"], "model");
-    let get = Client::new().get(format!("{base}/v1/models/forge-demo")).header("anthropic-version", "2023-06-01");
+    let get = client().get(format!("{base}/v1/models/forge-demo")).header("anthropic-version", "2023-06-01");
     let anthropic: Value = get.send().await.unwrap().json().await.unwrap();
     assert_eq!(anthropic["type"], "model");
     assert_eq!(reqwest::get(format!("{base}/v1/models/other")).await.unwrap().status(), 404);
