@@ -248,10 +248,6 @@ impl Gateway {
         call.ledger = self.ledger.clone();
         call.metered = call.ledger.is_some() || limit::may_limit(&snapshot, caller.key());
         let (sent, asking) = meter::wanted(endpoint).filter(|_| call.metered).unzip();
-        let small_bytes_max = self.bodies.held.memory_bytes_max.min(self.bodies.replay_bytes_max);
-        let is_small = announced.is_some_and(|length| length <= small_bytes_max);
-        // What is put into a body is known beforehand only of one that was read.
-        let until = if asking == Some(Asking::Usage) && is_small { ReadUntil::End } else { until };
         let captured = Body::capture(
             &mut session.downstream_session,
             Wanted { inspector, bytes_max, announced, until, sent, asking: asking.unwrap_or(Asking::Nothing) },
@@ -263,6 +259,9 @@ impl Gateway {
         let named = named.or(row.default_model.map(str::to_owned)).ok_or_else(missing_model)?;
         call.requested = Some(named.clone());
         let grant = admission::authorise(caller, &snapshot, &named)?;
+        if let Some(body) = &call.body {
+            body.read_stream_options(&mut session.downstream_session).await?;
+        }
         let headers = &session.downstream_session.req_header().headers;
         if conversation::needs_head(&snapshot, &grant.model, headers)
             && let Some(body) = &call.body

@@ -1,7 +1,7 @@
 //! Asks the provider what a stream used, in the bytes of the request: `"stream_options":{"include_usage":true}`
 //! where the client did not ask. <https://platform.openai.com/docs/api-reference/chat/create>
 //!
-//! A body of the usual size is read to its end before it is sent, so what is put in is known when its length is
+//! A body of the usual size and speed is read to its end before it is sent, so what is put in is known when its length is
 //! announced. Of a larger one it may not be known yet whether the client asks by itself: then the length announced
 //! has room for the question, and what of it is not needed is filled with spaces before the object's last brace,
 //! which JSON lets pass. One that does not even say `stream` by then is left as it is, to the byte.

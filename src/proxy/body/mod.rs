@@ -60,6 +60,10 @@ pub enum Next {
 /// the first bytes, and memory that is not kept is used again while it is still in the processor's cache.
 const LAST_REPLAY_BYTES_MAX: u64 = 256 << 10;
 
+/// How long a body is waited for, so that it is known what it says of its stream. Most are here at once; a provider
+/// can do nothing before it has all of it anyway.
+const READ_ON_MAX: Duration = Duration::from_millis(500);
+
 /// How slowly a body may come.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -147,6 +151,25 @@ impl Body {
     /// As [`Body::capture`].
     pub async fn read_head(&self, session: &mut ServerSession, bytes: u64) -> Result<(), ApiError> {
         self.read_while(session, |state| state.taken < bytes).await
+    }
+
+    /// Reads on to the end of a body whose attempts may ask for usage, unless it is known before that it asks for no
+    /// stream, it is large, or its client takes longer than most: then they ask as far as they can all the same.
+    ///
+    /// # Errors
+    /// As [`Body::capture`].
+    pub async fn read_stream_options(&self, session: &mut ServerSession) -> Result<(), ApiError> {
+        let is_worth_it = {
+            let state = self.state.lock();
+            let small_bytes_max = state.limits.held.memory_bytes_max.min(state.limits.replay_bytes_max);
+            state.ask.is_some() && state.announced.is_some_and(|length| length <= small_bytes_max)
+        };
+        if !is_worth_it {
+            return Ok(());
+        }
+        let reading = self.read_while(session, |state| state.inspector.stream() != Some(false));
+        // What was read when the time is over waits in the state.
+        pingora_timeout::timeout(READ_ON_MAX, reading).await.unwrap_or(Ok(()))
     }
 
     async fn read_while(

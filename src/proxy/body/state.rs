@@ -23,7 +23,7 @@ pub(super) struct State {
     /// More is 413.
     bytes_max: u64,
     /// The client's Content-Length.
-    announced: Option<u64>,
+    pub(super) announced: Option<u64>,
     /// Of this attempt; what is longer is not kept.
     pub(super) replay_bytes_max: u64,
     pub(super) stage: Stage,
