@@ -50,7 +50,7 @@ async fn paths_are_matched_exactly() {
         "/v1/x/../chat/completions",
         "/v1/chat/completions;x",
         "/chat/completions",
-        "/v1/files",
+        "/v1/batches",
         "/metrics",
         "/healthz",
         "/readyz",
