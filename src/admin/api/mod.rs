@@ -1,6 +1,6 @@
 //! The admin API: `/admin/v1/…`.
 //!
-//! Every operation is one row of [`table`](table::operations): method, path, role, query, body, answer. [`Api::answer`]
+//! Every operation is one row of `table::operations`: method, path, role, query, body, answer. [`Api::answer`]
 //! is the only way in, over HTTP and for a command line that works on the store itself: it finds the row, checks role,
 //! query and body along it, and only then calls what serves it. The OpenAPI document is made from the same rows.
 
