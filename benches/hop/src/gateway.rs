@@ -258,6 +258,7 @@ fn forge_conf(setting: &Setting<'_>, admin: SocketAddr) -> String {
         "{listen}\
          admin: {{ listen: {admin} }}\n\
          threads: 1\n\
+         routes: {work}/routes.yaml\n\
          log: {{ access: {work}/access.log }}\n\
          upgrade_sock: {work}/forge.sock\n\
          pid_file: {work}/forge.pid\n"
